@@ -1,0 +1,23 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+int mcfs_openat(int directory, const char *path, int flags, mode_t mode) {
+    return openat(directory, path, flags, mode);
+}
+
+int mcfs_punch_hole(int fd, off_t offset, off_t length) {
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+
+int mcfs_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned int flags) {
+    return renameat2(from_directory, from, to_directory, to, flags);
+}
+
+int mcfs_syncfs(int fd) { return syncfs(fd); }
+
+int mcfs_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }

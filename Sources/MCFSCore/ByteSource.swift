@@ -1,0 +1,53 @@
+/// Takes the bytes of one read, in order.
+package protocol ByteSink: AnyObject, Sendable {
+    /// Called with consecutive pieces, never concurrently, from any thread; must not block for long. The bytes are the
+    /// callee's only during the call. Throwing ends the read, which then throws this error.
+    func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError)
+}
+
+/// An immutable run of bytes at an origin: a layer, an object, a file.
+///
+/// Thread safe. One that is opened for an old version fails with `changed` rather than give bytes of a newer one.
+package protocol ByteSource: AnyObject, Sendable {
+    /// What messages and logs call it. Never holds a secret.
+    var name: String { get }
+
+    /// Whether any range can be asked for. A source that cannot is read from its first byte to its last, once, filling
+    /// whatever is missing on the way.
+    var hasRandomAccess: Bool { get }
+
+    /// Delivers exactly the bytes of `range` to `sink` and returns, on the calling thread, which it may block until
+    /// `deadline`.
+    ///
+    /// Makes one attempt at the bytes (but renews what has expired: tokens, signed URLs); `RetryingSource` repeats it.
+    /// - Throws: after any number of bytes were delivered. `isTransient` says whether the rest may come later.
+    func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError)
+}
+
+/// Knows which presented files lie where in a source, so that a range fetched for one fills the others.
+package protocol SourceLayout: AnyObject, Sendable {
+    /// The files that overlap `range` of the source, in the order of their offsets.
+    func contents(overlapping range: ByteRange) -> [Content]
+}
+
+/// Takes whole files whose bytes pass by: members of a layer that is streamed, small members seen while its headers
+/// are read. Implemented by the chunk cache.
+package protocol ContentSink: AnyObject, Sendable {
+    /// Begins a file of `size` bytes. `id` nil: the identity is the SHA-256 of what is written.
+    func beginContent(id: BlobID?, size: UInt64) throws(MCFSError) -> any ContentWriter
+}
+
+/// Takes one file. Dropped without `commit`, it leaves nothing behind. Not thread safe.
+package protocol ContentWriter: AnyObject {
+    func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError)
+    /// - Returns: the identity. A file that the cache cannot keep (disk full, bound reached) is committed all the same:
+    ///   it is then merely not local.
+    /// - Throws: `corrupt` where size or digest are not what was announced.
+    func commit() throws(MCFSError) -> BlobID
+}
+
+/// Says how far long work is. Thread safe.
+package protocol ProgressReporter: AnyObject, Sendable {
+    /// `total` is nil where it is not known. Bytes.
+    func report(phase: String, done: UInt64, total: UInt64?)
+}

@@ -1,0 +1,36 @@
+package import Catalog
+package import MCFSCore
+
+/// One place that trees and bytes come from, for one reference. Thread safe.
+package protocol Origin: AnyObject, Sendable {
+    /// What the user typed, without `SUBDIR=`.
+    var reference: String { get }
+
+    /// Asks the origin what the reference stands for now.
+    func resolve(deadline: Deadline) throws(MCFSError) -> Catalog.Resolution
+
+    /// Builds the tree of a resolution, which may take long (a compressed layer is streamed). Not called where the catalog has it.
+    func tree(of resolution: Catalog.Resolution, loading: TreeLoading) throws(MCFSError) -> Tree
+
+    /// Makes the source that a tree's descriptor stands for. Asks nothing of the network: the first read does. Retries and
+    /// the renewal of credentials and signed URLs are inside.
+    func source(_ descriptor: SourceDescriptor, of resolution: Catalog.Resolution) throws(MCFSError) -> any ByteSource
+}
+
+/// What an origin may use while it builds a tree.
+package struct TreeLoading: Sendable {
+    /// Takes whole files that pass by.
+    package var content: any ContentSink
+    /// Keeps the indexes of layers.
+    package var catalog: Catalog
+    package var progress: any ProgressReporter
+    /// Of the whole; each request has its own, shorter one.
+    package var deadline: Deadline
+
+    package init(content: any ContentSink, catalog: Catalog, progress: any ProgressReporter, deadline: Deadline) {
+        self.content = content
+        self.catalog = catalog
+        self.progress = progress
+        self.deadline = deadline
+    }
+}

@@ -1,0 +1,87 @@
+internal import CCurl
+package import MCFSCore
+
+/// One HTTP exchange to make. Redirects are never followed by the client: `RangeReader` and the origins decide which
+/// headers may go to another host.
+package struct HTTPRequest: Sendable {
+    package var method: String
+    package var url: String
+    /// Sent as they are. Values may hold secrets; they are never logged.
+    package var headers: [(name: String, value: String)]
+    package var body: [UInt8]?
+    /// Connects to this Unix socket instead of the URL's host.
+    package var unixSocket: String?
+    package var tls: TLSOptions
+
+    package init(
+        _ method: String = "GET", _ url: String, headers: [(name: String, value: String)] = [], body: [UInt8]? = nil,
+        unixSocket: String? = nil, tls: TLSOptions = TLSOptions()
+    ) {
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.unixSocket = unixSocket
+        self.tls = tls
+    }
+}
+
+/// Whom to trust and who to be. Paths of PEM files.
+package struct TLSOptions: Hashable, Sendable {
+    package var certificateAuthority: String?
+    package var clientCertificate: String?
+    package var clientKey: String?
+    package var skipsVerification: Bool
+
+    package init(
+        certificateAuthority: String? = nil, clientCertificate: String? = nil, clientKey: String? = nil,
+        skipsVerification: Bool = false
+    ) {
+        self.certificateAuthority = certificateAuthority
+        self.clientCertificate = clientCertificate
+        self.clientKey = clientKey
+        self.skipsVerification = skipsVerification
+    }
+}
+
+package struct HTTPResponse: Sendable {
+    package var status: Int
+    /// In the order received; names as received, compared without case by the subscript.
+    package var headers: [(name: String, value: String)]
+    /// Empty where a sink took the body.
+    package var body: [UInt8]
+
+    package init(status: Int, headers: [(name: String, value: String)] = [], body: [UInt8] = []) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+    }
+
+    /// The first value of a header.
+    package subscript(name: String) -> String? {
+        headers.first { $0.name.lowercased() == name.lowercased() }?.value
+    }
+}
+
+/// Performs HTTP exchanges on curl's multi interface: connections are pooled over all users of the client.
+///
+/// Thread safe. `perform` blocks the calling thread, never longer than its deadline.
+package final class HTTPClient: Sendable {
+    /// Longest body that is collected in memory, in bytes: manifests, listings, error texts.
+    package static let collectedBodyBytesMax = 64 << 20
+
+    package init() {}
+
+    /// Makes one exchange.
+    ///
+    /// `receive` is called once when the final header is in, on a thread of the client. It returns the sink that takes
+    /// the body, or nil to have it collected in `HTTPResponse.body` (at most `collectedBodyBytesMax`); throwing ends the exchange.
+    /// - Throws: `originUnavailable` (transient) where no complete answer came: refused, reset, cut short, stalled;
+    ///   `timedOut` at the deadline; what `receive` or the sink threw. A status of 4xx or 5xx is not an error here.
+    package func perform(
+        _ request: HTTPRequest, deadline: Deadline,
+        receive: @escaping @Sendable (HTTPResponse) throws(MCFSError) -> (any ByteSink)? = { _ throws(MCFSError) in nil }
+    ) throws(MCFSError) -> HTTPResponse {
+        throw MCFSError(.unsupported, "not written yet")
+    }
+}
