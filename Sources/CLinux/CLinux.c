@@ -2,6 +2,7 @@
 #include "CLinux.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -21,3 +22,5 @@ int mcfs_renameat2(int from_directory, const char *from, int to_directory, const
 int mcfs_syncfs(int fd) { return syncfs(fd); }
 
 int mcfs_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
+
+int mcfs_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }

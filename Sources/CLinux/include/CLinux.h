@@ -16,3 +16,5 @@ int mcfs_renameat2(int from_directory, const char *from, int to_directory, const
 int mcfs_syncfs(int fd);
 /* ioctl(2) with a pointer argument. */
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
+/* pthread_setname_np(3) of the calling thread: at most 15 bytes. */
+int mcfs_name_thread(const char *name);

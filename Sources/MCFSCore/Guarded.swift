@@ -1,0 +1,99 @@
+internal import CLinux
+internal import Glibc
+
+/// A value behind a mutex, with a condition to wait on: the one place where threads of ours block for each other.
+/// For state that nobody waits for, use `Synchronization.Mutex`.
+package final class Guarded<Value>: @unchecked Sendable {
+    // @unchecked: `value` is touched under `mutex` only; the pthread objects live at fixed addresses until deinit.
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private var value: Value
+
+    package init(_ value: sending Value) {
+        self.value = value
+        pthread_mutex_init(mutex, nil)
+        var attributes = pthread_condattr_t()
+        pthread_condattr_init(&attributes)
+        // Deadlines must not move with the wall clock.
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(condition, &attributes)
+        pthread_condattr_destroy(&attributes)
+    }
+
+    deinit {
+        pthread_cond_destroy(condition)
+        pthread_mutex_destroy(mutex)
+        condition.deallocate()
+        mutex.deallocate()
+    }
+
+    /// Runs `body` with the value, alone. Wakes nobody.
+    package func withLock<Result, Failure: Error>(
+        _ body: (inout Value) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return try body(&value)
+    }
+
+    /// Runs `body` with the value, alone, then wakes everybody who waits.
+    package func update<Result, Failure: Error>(
+        _ body: (inout Value) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        pthread_mutex_lock(mutex)
+        defer {
+            pthread_cond_broadcast(condition)
+            pthread_mutex_unlock(mutex)
+        }
+        return try body(&value)
+    }
+
+    /// Blocks until `body` returns a value or the deadline passes; `body` is called under the lock, again after each
+    /// `update`. - Returns: nil at the deadline.
+    package func wait<Result>(until deadline: Deadline? = nil, _ body: (inout Value) -> Result?) -> Result? {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while true {
+            if let result = body(&value) { return result }
+            guard let deadline else {
+                pthread_cond_wait(condition, mutex)
+                continue
+            }
+            let remaining = deadline.remaining
+            if remaining == .zero { return nil }
+            var time = timespec()
+            clock_gettime(CLOCK_MONOTONIC, &time)
+            let (seconds, attoseconds) = remaining.components
+            let nanoseconds = time.tv_nsec + Int(attoseconds / 1_000_000_000)
+            time.tv_sec += Int(min(seconds, 1 << 30)) + nanoseconds / 1_000_000_000
+            time.tv_nsec = nanoseconds % 1_000_000_000
+            pthread_cond_timedwait(condition, mutex, &time)
+        }
+    }
+}
+
+/// Runs `body` on a new thread of its own. Blocking there starves nobody.
+///
+/// - Parameter name: shown by `top -H`; at most 15 bytes count.
+package func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) {
+    final class Start: Sendable {
+        let name: String
+        let body: @Sendable () -> Void
+        init(_ name: String, _ body: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.body = body
+        }
+    }
+    var thread = pthread_t()
+    let start = Unmanaged.passRetained(Start(name, body))
+    let result = pthread_create(
+        &thread, nil,
+        { argument in
+            let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+            mcfs_name_thread(String(decoding: start.name.utf8.prefix(15), as: UTF8.self))
+            start.body()
+            return nil
+        }, start.toOpaque())
+    precondition(result == 0, "the system gives no more threads")
+    pthread_detach(thread)
+}
