@@ -1,6 +1,6 @@
 package import MCFSCore
 
-/// Bytes of one read that stay readable until this value is gone: its deinit releases what eviction waits for.
+/// Bytes of one read that stay readable, and the same, until this value is gone.
 package struct FileRegion: ~Copyable, Sendable {
     package enum Storage: @unchecked Sendable {
         /// At `offset` of an open file of the cache.
@@ -12,12 +12,20 @@ package struct FileRegion: ~Copyable, Sendable {
     package let storage: Storage
     /// Bytes.
     package let count: Int
+    /// Keeps the descriptor open, or the memory allocated. An evicted file is unlinked, never punched or rewritten: the
+    /// bytes stay what they were for whoever still has it open.
     private let owner: any AnyObject & Sendable
 
-    init(storage: Storage, count: Int, owner: any AnyObject & Sendable) {
-        self.storage = storage
-        self.count = count
-        self.owner = owner
+    init(_ descriptor: OwnedDescriptor, _ range: ByteRange) {
+        storage = .file(descriptor: descriptor.rawValue, offset: range.lowerBound)
+        count = Int(range.count)
+        owner = descriptor
+    }
+
+    init(_ memory: MemoryBuffer) {
+        storage = .memory(UnsafeRawBufferPointer(memory.bytes))
+        count = memory.count
+        owner = memory
     }
 }
 

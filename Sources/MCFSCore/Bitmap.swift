@@ -26,6 +26,12 @@ package struct Bitmap: Sendable, Equatable {
         return true
     }
 
+    package mutating func remove(_ index: Int) {
+        guard self[index] else { return }
+        words[index >> 6] &= ~(1 << UInt64(index & 63))
+        population -= 1
+    }
+
     package mutating func removeAll() { self = Bitmap(count: count) }
 
     /// Bit i is bit i & 7 of byte i >> 3.
@@ -43,7 +49,9 @@ package struct Bitmap: Sendable, Equatable {
         guard bytes.count >= (count + 7) / 8 else { return nil }
         self.init(count: count)
         for (position, byte) in bytes.enumerated() where byte != 0 {
-            for bit in 0..<8 where byte & (1 << UInt8(bit)) != 0 && position * 8 + bit < count { insert(position * 8 + bit) }
+            for bit in 0..<8 where byte & (1 << UInt8(bit)) != 0 && position * 8 + bit < count {
+                insert(position * 8 + bit)
+            }
         }
     }
 }

@@ -32,7 +32,9 @@ package struct BlobID: Hashable, Sendable, CustomStringConvertible {
         self.kind = kind
         func word(_ index: Int) -> UInt64 {
             var value: UInt64 = 0
-            for offset in index * 8..<index * 8 + 8 { value = value << 8 | UInt64(offset < bytes.count ? bytes[offset] : 0) }
+            for offset in index * 8..<index * 8 + 8 {
+                value = value << 8 | UInt64(offset < bytes.count ? bytes[offset] : 0)
+            }
             return value
         }
         words = (word(0), word(1), word(2), word(3))
@@ -67,7 +69,9 @@ package struct BlobID: Hashable, Sendable, CustomStringConvertible {
         var result: [UInt8] = []
         result.reserveCapacity(32)
         for word in [words.0, words.1, words.2, words.3] {
-            for shift in stride(from: UInt64(56), through: 0, by: -8) { result.append(UInt8(truncatingIfNeeded: word >> shift)) }
+            for shift in stride(from: UInt64(56), through: 0, by: -8) {
+                result.append(UInt8(truncatingIfNeeded: word >> shift))
+            }
         }
         return Array(result.prefix(kind.byteCount))
     }

@@ -1,0 +1,71 @@
+import Synchronization
+package import MCFSCore
+
+/// A content that is open for reading. Made by `ChunkCache.open`; several readers may share one.
+package final class CachedFile: Sendable {
+    package let content: FileContent
+    private let use: BlobUse
+    private let cache: ChunkCache
+    /// Of the bytes when this was opened.
+    private let generation: Int
+    private let readAhead = Mutex(ReadAhead())
+
+    init(_ content: FileContent, _ use: BlobUse, _ cache: ChunkCache) {
+        self.content = content
+        self.use = use
+        self.cache = cache
+        generation = use.blob.generation
+    }
+
+    /// Whether all bytes are local and checked.
+    package var isComplete: Bool { use.blob.isComplete }
+
+    /// Reads `range`, which must lie in the file and not be empty. Never blocks on the network.
+    ///
+    /// `makeWaiter` is called on a miss only, at most once. Its waiter is completed once, from another thread (or before this returns), at
+    /// the latest at the cache's read deadline.
+    /// - Throws: `corrupt` where bytes that were served turned out wrong: the file must be opened again.
+    package func read(
+        _ range: ByteRange, makeWaiter: () -> any ReadWaiter
+    ) throws(MCFSError) -> ReadOutcome {
+        precondition(!range.isEmpty && range.upperBound <= content.size, "a read beyond the end of the file")
+        let ahead = readAhead.withLock { $0.advance(range, size: content.size) }
+        let lookup: Blob.Lookup
+        do {
+            lookup = try use.blob.read(range, generation: generation) { missing in
+                PendingRead(
+                    range, missing: missing, waiter: makeWaiter(),
+                    deadline: Deadline(after: cache.configuration.readDeadline), content: content, use: use)
+            }
+        } catch {
+            cache.counters.withLock { $0.errors += 1 }
+            throw error
+        }
+        switch consume lookup {
+        case .region(let region):
+            cache.counters.withLock { $0.hits += 1 }
+            if let ahead { cache.readAhead(ahead, of: use, content) }
+            return .region(region)
+        case .pending(let unclaimed, let isFetching):
+            cache.counters.withLock { $0.misses += 1 }
+            cache.serve(unclaimed, of: use, content, isFetching: isFetching)
+            if let ahead { cache.readAhead(ahead, of: use, content) }
+            return .pending
+        }
+    }
+}
+
+extension ChunkCache {
+    /// Brings the chunks of a read that waits: from the memory of what could not be kept, else from the origin.
+    fileprivate func serve(_ chunks: [Int], of use: BlobUse, _ content: FileContent, isFetching: Bool) {
+        var missing: [Int] = []
+        for chunk in chunks {
+            if let buffer = overflow.find(use.blob.id, chunk) {
+                use.blob.answer(use.blob.deliverFromMemory(chunk, UnsafeRawBufferPointer(buffer.bytes)))
+            } else {
+                missing.append(chunk)
+            }
+        }
+        fetch(missing, of: use, content, isFetching: isFetching)
+    }
+}

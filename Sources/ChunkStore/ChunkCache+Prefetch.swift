@@ -1,0 +1,107 @@
+import Glibc
+package import MCFSCore
+
+extension ChunkCache {
+    /// Most ranges that one prefetch keeps waiting: the rest is planned as these are done.
+    private static let jobsAheadMax = 32
+    /// Most bytes that are claimed ahead of their fetch.
+    private static let groupBytesMax: UInt64 = 256 << 20
+
+    /// Makes `contents` local and blocks until that is done, failed or cancelled. `progress` gets bytes.
+    ///
+    /// - Throws: the first error that retries did not mend, after the rest was tried; `noSpace` where the cache's bound is too small for them;
+    ///   `cancelled`.
+    package func prefetch(
+        _ contents: [FileContent], progress: any ProgressReporter, isCancelled: @escaping @Sendable () -> Bool
+    ) throws(MCFSError) {
+        let total = contents.reduce(0) { $0 + $1.size }
+        guard total <= configuration.bytesMax else {
+            throw MCFSError(
+                .noSpace,
+                "\(total) bytes do not fit into the cache of \(configuration.bytesMax) bytes; raise --cache-size or choose less with --include"
+            )
+        }
+        var stalledUntil: Deadline?
+        var local = localBytes(of: contents)
+        while true {
+            let missing = contents.filter { !isLocal($0) }
+            if missing.isEmpty { break }
+            let error = try fetch(missing) { [self] in
+                progress.report(phase: "fetching", done: localBytes(of: contents), total: total)
+                return isCancelled()
+            }
+            let now = localBytes(of: contents)
+            if now > local {
+                local = now
+                stalledUntil = nil
+                continue
+            }
+            // What others fetch, or what is being checked, comes when they are done with it.
+            if let error { throw error }
+            let deadline = stalledUntil ?? Deadline(after: configuration.readDeadline)
+            stalledUntil = deadline
+            if deadline.hasPassed { throw MCFSError(.timedOut, "no more bytes could be made local", isTransient: true) }
+            usleep(50_000)
+        }
+        progress.report(phase: "fetching", done: total, total: total)
+    }
+
+    private func isLocal(_ content: FileContent) -> Bool {
+        guard localBytes(of: content.id, size: content.size) == content.size else { return false }
+        return table.useIfActive(content.id)?.blob.isComplete ?? true
+    }
+
+    private func localBytes(of contents: [FileContent]) -> UInt64 {
+        contents.reduce(0) { $0 + localBytes(of: $1.id, size: $1.size) }
+    }
+
+    /// Fetches what is missing and unclaimed. `isCancelled` is asked every half second.
+    private func fetch(_ contents: [FileContent], _ isCancelled: () -> Bool) throws(MCFSError) -> MCFSError? {
+        let state = Guarded((running: 0, error: MCFSError?.none))
+        let ended: @Sendable (MCFSError?) -> Void = { error in
+            state.update { state in
+                state.running -= 1
+                if let error { state.error = state.error ?? error }
+            }
+        }
+        func waitUntilRunning(atMost limit: Int) throws(MCFSError) {
+            while state.wait(until: Deadline(after: .milliseconds(500)), { $0.running <= limit ? true : nil }) == nil {
+                // What is claimed goes on; it is bounded.
+                if isCancelled() { throw MCFSError(.cancelled, "the prefetch was cancelled") }
+            }
+        }
+        for group in Self.grouped(contents) {
+            let jobs = planner.jobs(prefetching: group, ended: ended)
+            state.withLock { $0.running += jobs.count }
+            schedule(jobs)
+            if isCancelled() { throw MCFSError(.cancelled, "the prefetch was cancelled") }
+            try waitUntilRunning(atMost: Self.jobsAheadMax)
+        }
+        try waitUntilRunning(atMost: 0)
+        return state.withLock { $0.error }
+    }
+
+    /// Contents of one source, in the order of their offsets, in groups of a bounded sum.
+    private static func grouped(_ contents: [FileContent]) -> [[FileContent]] {
+        var groups: [[FileContent]] = []
+        var bytes: UInt64 = 0
+        let bySource = Dictionary(grouping: contents) { ObjectIdentifier($0.source) }.values
+        // Small sources first: configurations and tokenizers are asked for before weights.
+        for ofSource in bySource.sorted(by: { sum($0) < sum($1) }) {
+            for content in ofSource.sorted(by: { $0.offset < $1.offset }) {
+                // A stream is read once: all that is wanted of it goes into one group.
+                let fits = bytes < groupBytesMax || !content.source.hasRandomAccess
+                if let last = groups.last?.last, last.source === content.source, fits {
+                    groups[groups.count - 1].append(content)
+                } else {
+                    groups.append([content])
+                    bytes = 0
+                }
+                bytes += content.size
+            }
+        }
+        return groups
+    }
+
+    private static func sum(_ contents: [FileContent]) -> UInt64 { contents.reduce(0) { $0 + $1.size } }
+}

@@ -1,0 +1,112 @@
+import MCFSCore
+
+/// Turns chunks that somebody wants into range requests, and claims them. What lies beside them in the same source comes
+/// along where it is small: a walk over a layer of small files makes one request a window, not one a file.
+struct FetchPlanner: Sendable {
+    /// Contents up to this size are fetched with their neighbours, in bytes.
+    let smallContentMax: UInt64
+    /// The fixed windows of a source in which small contents are fetched, in bytes.
+    static let windowBytes: UInt64 = 4 << 20
+    /// A hole between two pieces up to this size is fetched rather than split the request, in bytes.
+    static let gapMax: UInt64 = 128 << 10
+
+    let table: BlobTable
+    let index: LocalIndex
+
+    /// The jobs that bring `chunks` of a content; the first one serves the reader. Chunks that are claimed by others are left out.
+    func jobs(for chunks: [Int], of use: BlobUse, _ content: FileContent, priority: FetchPriority) -> [FetchJob] {
+        guard content.source.hasRandomAccess else {
+            // The whole source comes by: take all that is missing of it.
+            let all = pieces(in: ByteRange(0, .max), of: content)
+            return all.isEmpty ? [] : [FetchJob(content.source, all, priority: priority)]
+        }
+        var wanted: [FetchPiece] = []
+        for chunk in chunks where !use.blob.claim(chunk..<chunk + 1).isEmpty {
+            wanted.append(piece(use, chunk, content.offset))
+        }
+        guard let first = wanted.first else { return [] }
+        guard content.layout != nil, content.size <= smallContentMax else {
+            return split(wanted, content.source, priority)
+        }
+        // From the wanted file to the end of its window first: its bytes lead. Then what lies before it.
+        let start = first.range.lowerBound / Self.windowBytes * Self.windowBytes
+        let end = max(start + Self.windowBytes, wanted[wanted.count - 1].range.upperBound)
+        let after = wanted + pieces(in: ByteRange(wanted[wanted.count - 1].range.upperBound, end), of: content)
+        let before = pieces(in: ByteRange(start, first.range.lowerBound), of: content)
+        return split(after, content.source, priority)
+            + split(before, content.source, priority == .demand ? .readAhead : priority)
+    }
+
+    /// Claims what is missing of `contents`, all of one source, and makes jobs of it.
+    func jobs(
+        prefetching contents: [FileContent], ended: @escaping @Sendable (MCFSError?) -> Void
+    ) -> [FetchJob] {
+        guard let source = contents.first?.source else { return [] }
+        var pieces: [FetchPiece] = []
+        for content in contents.sorted(by: { $0.offset < $1.offset }) where !isComplete(content.id, content.size) {
+            let use = table.use(content.id, size: content.size)
+            pieces += use.blob.claim(0..<use.blob.grid.chunkCount).map { piece(use, $0, content.offset) }
+        }
+        if pieces.isEmpty { return [] }
+        guard source.hasRandomAccess else { return [FetchJob(source, pieces, priority: .prefetch, ended: ended)] }
+        return split(pieces, source, .prefetch, ended)
+    }
+
+    private func piece(_ use: BlobUse, _ chunk: Int, _ offset: UInt64) -> FetchPiece {
+        let range = use.blob.grid.range(of: chunk)
+        return FetchPiece(
+            use: use, chunk: chunk, range: ByteRange(offset + range.lowerBound, offset + range.upperBound))
+    }
+
+    /// Claims the missing chunks that lie in `range` of the source as a whole.
+    private func pieces(in range: ByteRange, of content: FileContent) -> [FetchPiece] {
+        guard !range.isEmpty else { return [] }
+        let contents =
+            content.layout?.contents(overlapping: range)
+            ?? [Content(id: content.id, size: content.size, source: 0, offset: content.offset)]
+        var pieces: [FetchPiece] = []
+        var end = range.lowerBound
+        for neighbour in contents where neighbour.size > 0 && !isComplete(neighbour.id, neighbour.size) {
+            let (limit, overflow) = neighbour.offset.addingReportingOverflow(neighbour.size)
+            guard !overflow, neighbour.offset < range.upperBound else { continue }
+            // In coordinates of the content.
+            let low = max(range.lowerBound, neighbour.offset) - neighbour.offset
+            let high = min(range.upperBound, limit) - neighbour.offset
+            guard low < high else { continue }
+            let use = table.use(neighbour.id, size: neighbour.size)
+            for chunk in use.blob.grid.chunks(within: ByteRange(low, high)) {
+                let piece = piece(use, chunk, neighbour.offset)
+                // Contents that overlap (a hostile layer) are fetched one at a time.
+                guard piece.range.lowerBound >= end, !use.blob.claim(chunk..<chunk + 1).isEmpty else { continue }
+                pieces.append(piece)
+                end = piece.range.upperBound
+            }
+        }
+        return pieces
+    }
+
+    private func isComplete(_ id: BlobID, _ size: UInt64) -> Bool {
+        index.localBytes(id) == size && !table.isActive(id)
+    }
+
+    /// Cuts pieces in order into ranges of a bounded length without big holes.
+    private func split(
+        _ pieces: [FetchPiece], _ source: any ByteSource, _ priority: FetchPriority,
+        _ ended: (@Sendable (MCFSError?) -> Void)? = nil
+    ) -> [FetchJob] {
+        var jobs: [FetchJob] = []
+        var run: [FetchPiece] = []
+        for piece in pieces {
+            if let first = run.first, let last = run.last,
+                piece.range.lowerBound - last.range.upperBound > Self.gapMax
+                    || piece.range.upperBound - first.range.lowerBound > FetchQueue.rangeBytesMax
+            {
+                jobs.append(FetchJob(source, run, priority: priority, ended: ended))
+                run = []
+            }
+            run.append(piece)
+        }
+        if !run.isEmpty { jobs.append(FetchJob(source, run, priority: priority, ended: ended)) }
+        return jobs
+    }
+}
