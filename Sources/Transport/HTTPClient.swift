@@ -24,6 +24,15 @@ package struct HTTPRequest: Sendable {
         self.unixSocket = unixSocket
         self.tls = tls
     }
+
+    /// Host and port, or the socket: all that messages may say of the URL, whose rest can be a signature.
+    package var endpoint: String {
+        if let unixSocket { return "the socket \(unixSocket)" }
+        let rest = url.firstRange(of: "://").map { url[$0.upperBound...] } ?? url[...]
+        let authority = rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+        let host = authority.lastIndex(of: "@").map { authority[authority.index(after: $0)...] } ?? authority
+        return host.isEmpty ? "a URL without a host" : String(host)
+    }
 }
 
 /// Whom to trust and who to be. Paths of PEM files.
@@ -65,23 +74,49 @@ package struct HTTPResponse: Sendable {
 
 /// Performs HTTP exchanges on curl's multi interface: connections are pooled over all users of the client.
 ///
-/// Thread safe. `perform` blocks the calling thread, never longer than its deadline.
+/// Thread safe. `perform` blocks the calling thread, never longer than its deadline. HTTP/1.1 only; proxies are those
+/// of the process environment. A connection must stand within 5 s, and a transfer that brings less than 1 KiB/s for
+/// 15 s is ended, except on a Unix socket, where only the deadline counts.
 package final class HTTPClient: Sendable {
     /// Longest body that is collected in memory, in bytes: manifests, listings, error texts.
     package static let collectedBodyBytesMax = 64 << 20
 
-    package init() {}
+    /// Each loop decrypts and copies on one core.
+    private static let threadCount = 2
+    /// Curl's global state is made once per process; it has no end.
+    private static let isCurlReady = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
+
+    private let threads: HTTPThreads
+
+    package init() {
+        threads = HTTPThreads(count: Self.isCurlReady ? Self.threadCount : 0)
+    }
+
+    deinit { threads.stop() }
 
     /// Makes one exchange.
     ///
     /// `receive` is called once when the final header is in, on a thread of the client. It returns the sink that takes
     /// the body, or nil to have it collected in `HTTPResponse.body` (at most `collectedBodyBytesMax`); throwing ends the exchange.
+    /// Neither is called after `perform` ended.
     /// - Throws: `originUnavailable` (transient) where no complete answer came: refused, reset, cut short, stalled;
     ///   `timedOut` at the deadline; what `receive` or the sink threw. A status of 4xx or 5xx is not an error here.
     package func perform(
         _ request: HTTPRequest, deadline: Deadline,
-        receive: @escaping @Sendable (HTTPResponse) throws(MCFSError) -> (any ByteSink)? = { _ throws(MCFSError) in nil }
+        receive: @escaping @Sendable (HTTPResponse) throws(MCFSError) -> (any ByteSink)? = { _ throws(MCFSError) in nil
+        }
     ) throws(MCFSError) -> HTTPResponse {
-        throw MCFSError(.unsupported, "not written yet")
+        // The least busy; the first where none is, so that a lone caller finds its connection again.
+        guard let loop = threads.loops.min(by: { $0.load < $1.load }) else {
+            throw MCFSError(.failed, "cannot ask \(request.endpoint): no thread or memory for HTTP transfers")
+        }
+        if !deadline.hasPassed {
+            let transfer = HTTPTransfer(request, receive: receive)
+            loop.submit(transfer)
+            if let outcome = transfer.wait(until: deadline) { return try outcome.get() }
+            loop.abandon(transfer)
+        }
+        throw MCFSError(
+            .timedOut, "\(request.endpoint) did not answer completely before the deadline", isTransient: true)
     }
 }

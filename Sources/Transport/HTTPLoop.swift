@@ -1,0 +1,198 @@
+internal import CCurl
+internal import Glibc
+internal import MCFSCore
+internal import Synchronization
+
+/// One thread that owns one curl multi handle and all transfers on it.
+///
+/// Other threads put transfers into the inbox and wake the loop; nothing else is shared. With nothing to do the thread
+/// sleeps in `poll`.
+final class HTTPLoop: Sendable {
+    private struct Inbox {
+        var added: [HTTPTransfer] = []
+        var abandoned: [HTTPTransfer] = []
+        var isStopping = false
+    }
+
+    /// Idle connections kept, and handles kept for reuse: more than the readers that there are at once.
+    private static let connectionsKeptMax = 64
+
+    // Only `curl_multi_wakeup`, which any thread may call, is used outside of the loop's thread, and under the
+    // inbox's lock, after which the loop can still see it.
+    private nonisolated(unsafe) let multi: UnsafeMutableRawPointer
+    private let inbox = Mutex(Inbox())
+    private let loadCount = Atomic<Int>(0)
+
+    /// nil where there is no memory for it.
+    init?() {
+        guard let multi = curl_multi_init() else { return nil }
+        self.multi = multi
+        mcfs_multi_setopt_long(multi, CURLMOPT_PIPELINING, Int(CURLPIPE_NOTHING))
+        mcfs_multi_setopt_long(multi, CURLMOPT_MAXCONNECTS, Self.connectionsKeptMax)
+    }
+
+    deinit { curl_multi_cleanup(multi) }
+
+    /// Transfers that were submitted and are not over.
+    var load: Int { loadCount.load(ordering: .relaxed) }
+
+    func submit(_ transfer: HTTPTransfer) {
+        let isTaken = inbox.withLock { inbox in
+            if inbox.isStopping { return false }
+            inbox.added.append(transfer)
+            loadCount.add(1, ordering: .relaxed)
+            curl_multi_wakeup(multi)
+            return true
+        }
+        if !isTaken { transfer.finish(.failure(Self.cancelled)) }
+    }
+
+    /// Ends a transfer that nobody waits for.
+    func abandon(_ transfer: HTTPTransfer) {
+        inbox.withLock { inbox in
+            inbox.abandoned.append(transfer)
+            curl_multi_wakeup(multi)
+        }
+    }
+
+    /// Makes `run` return; transfers end with `cancelled`.
+    func stop() {
+        inbox.withLock { inbox in
+            inbox.isStopping = true
+            curl_multi_wakeup(multi)
+        }
+    }
+
+    private static let cancelled = MCFSError(.cancelled, "the HTTP client is shut down")
+
+    /// The thread's life.
+    func run() {
+        var exchanges: [ObjectIdentifier: HTTPExchange] = [:]
+        var idle: [UnsafeMutableRawPointer] = []
+        while true {
+            let work = inbox.withLock { inbox in
+                let work = inbox
+                inbox.added = []
+                inbox.abandoned = []
+                return work
+            }
+            if work.isStopping {
+                for transfer in work.added { transfer.finish(.failure(Self.cancelled)) }
+                break
+            }
+            for transfer in work.added {
+                if let exchange = start(transfer, &idle) { exchanges[ObjectIdentifier(transfer)] = exchange }
+            }
+            for transfer in work.abandoned {
+                if let exchange = exchanges.removeValue(forKey: ObjectIdentifier(transfer)) { end(exchange, &idle) }
+            }
+            var runningCount: CInt = 0
+            curl_multi_perform(multi, &runningCount)
+            while let (exchange, result) = nextFinished() {
+                exchanges[ObjectIdentifier(exchange.transfer)] = nil
+                let outcome = exchange.outcome(result)
+                end(exchange, &idle)
+                exchange.transfer.finish(outcome)
+            }
+            // Curl cuts the wait at its own timers (connect, stall); everything else wakes it.
+            curl_multi_poll(multi, nil, 0, 600_000, nil)
+        }
+        for exchange in exchanges.values {
+            end(exchange, &idle)
+            exchange.transfer.finish(.failure(Self.cancelled))
+        }
+        for easy in idle { curl_easy_cleanup(easy) }
+    }
+
+    private func start(_ transfer: HTTPTransfer, _ idle: inout [UnsafeMutableRawPointer]) -> HTTPExchange? {
+        guard !transfer.isAbandoned, let easy = idle.popLast() ?? curl_easy_init() else {
+            loadCount.subtract(1, ordering: .relaxed)
+            transfer.finish(.failure(MCFSError(.failed, "no memory for a transfer", isTransient: true)))
+            return nil
+        }
+        let exchange = HTTPExchange(transfer, easy: easy)
+        do throws(MCFSError) {
+            try exchange.prepare()
+            guard curl_multi_add_handle(multi, easy) == CURLM_OK else {
+                throw MCFSError(.failed, "no memory for a transfer", isTransient: true)
+            }
+            return exchange
+        } catch {
+            end(exchange, &idle)
+            transfer.finish(.failure(error))
+            return nil
+        }
+    }
+
+    private func end(_ exchange: HTTPExchange, _ idle: inout [UnsafeMutableRawPointer]) {
+        loadCount.subtract(1, ordering: .relaxed)
+        curl_multi_remove_handle(multi, exchange.easy)
+        if idle.count < Self.connectionsKeptMax {
+            curl_easy_reset(exchange.easy)
+            idle.append(exchange.easy)
+        } else {
+            curl_easy_cleanup(exchange.easy)
+        }
+    }
+
+    private func nextFinished() -> (HTTPExchange, CURLcode)? {
+        var queuedCount: CInt = 0
+        while let message = curl_multi_info_read(multi, &queuedCount) {
+            guard message.pointee.msg == CURLMSG_DONE, let easy = message.pointee.easy_handle else { continue }
+            // The message is gone once its handle is removed.
+            let result = message.pointee.data.result
+            var pointer: UnsafeMutableRawPointer?
+            mcfs_getinfo_pointer(easy, CURLINFO_PRIVATE, &pointer)
+            guard let pointer else { continue }
+            return (Unmanaged<HTTPExchange>.fromOpaque(pointer).takeUnretainedValue(), result)
+        }
+        return nil
+    }
+}
+
+/// The threads of a client.
+struct HTTPThreads: Sendable {
+    let loops: [HTTPLoop]
+    private let threads: [pthread_t]
+
+    init(count: Int) {
+        var loops: [HTTPLoop] = []
+        var threads: [pthread_t] = []
+        for _ in 0..<count {
+            guard let loop = HTTPLoop() else { break }
+            var thread = pthread_t()
+            let argument = Unmanaged.passRetained(loop)
+            let result = pthread_create(
+                &thread, nil,
+                { argument in
+                    guard let argument else { return nil }
+                    // Signals are for other threads; a write to a closed connection must not raise SIGPIPE here.
+                    var signals = sigset_t()
+                    sigfillset(&signals)
+                    pthread_sigmask(SIG_BLOCK, &signals, nil)
+                    Unmanaged<HTTPLoop>.fromOpaque(argument).takeRetainedValue().run()
+                    return nil
+                }, argument.toOpaque())
+            guard result == 0 else {
+                argument.release()
+                break
+            }
+            loops.append(loop)
+            threads.append(thread)
+        }
+        self.loops = loops
+        self.threads = threads
+    }
+
+    func stop() {
+        for loop in loops { loop.stop() }
+        for thread in threads {
+            // The last reference may go in a callback, on one of these threads.
+            if pthread_equal(thread, pthread_self()) != 0 {
+                pthread_detach(thread)
+            } else {
+                pthread_join(thread, nil)
+            }
+        }
+    }
+}
