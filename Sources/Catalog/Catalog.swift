@@ -1,4 +1,6 @@
+internal import GRDB
 package import MCFSCore
+internal import Synchronization
 
 /// What this node knows of references: which immutable thing each stood for, its tree, the indexes of layers, and what is pinned.
 /// Lives in the cache directory (SQLite for the small relations, one file per tree and layer); survives restarts. Thread safe.
@@ -34,22 +36,180 @@ package final class Catalog: Sendable {
         }
     }
 
-    /// - Throws: `corrupt` never: a database that cannot be read is set aside with a message in `warnings` and made anew.
-    package init(directory: String) throws(MCFSError) {}
+    /// Bounds of what is kept; beyond them the least recently used goes.
+    package static let treesMax = 64
+    package static let layersMax = 1024
+    package static let resolutionsMax = 4096
 
-    package func record(_ resolution: Resolution) throws(MCFSError) {}
+    private let database: DatabaseQueue
+    private let trees: RecordFolder
+    private let layers: RecordFolder
+    private let state: Mutex<State>
+
+    private struct State {
+        var warnings: [String]
+        var treesInUse: Set<String> = []
+    }
+
+    /// - Throws: `configuration` where a newer mcfs made the database, `localIO`, `noSpace`, `cannotCreate`, `busy`;
+    ///   `corrupt` never: a database that cannot be read is set aside with a message in `warnings` and made anew.
+    package init(directory: String) throws(MCFSError) {
+        try makeDirectory(directory)
+        trees = try RecordFolder(directory: "\(directory)/trees", suffix: ".tree")
+        layers = try RecordFolder(directory: "\(directory)/layers", suffix: ".layer")
+        let opened = try CatalogDatabase.open("\(directory)/catalog.db")
+        database = opened.queue
+        state = Mutex(State(warnings: opened.warnings))
+    }
+
+    /// What was found damaged since the start, one sentence each; at most 100.
+    package var warnings: [String] { state.withLock { $0.warnings } }
+
+    // MARK: - Resolutions
+
+    package func record(_ resolution: Resolution) throws(MCFSError) {
+        try write("record what \(resolution.reference) stands for") { db in
+            try db.execute(
+                sql: """
+                    INSERT OR REPLACE INTO resolution (reference, resolved, treeKey, sequence)
+                    VALUES (?, ?, ?, (SELECT IFNULL(MAX(sequence), 0) + 1 FROM resolution))
+                    """,
+                arguments: [resolution.reference, resolution.resolved, resolution.treeKey])
+            try db.execute(
+                sql: "DELETE FROM resolution WHERE sequence <= (SELECT MAX(sequence) FROM resolution) - ?",
+                arguments: [Self.resolutionsMax])
+        }
+    }
+
     /// The last resolution of what the user types; also found by its resolved form.
-    package func resolution(of reference: String) throws(MCFSError) -> Resolution? { nil }
+    package func resolution(of reference: String) throws(MCFSError) -> Resolution? {
+        try read("look up \(reference)") { db in
+            try Row.fetchOne(
+                db,
+                sql: """
+                    SELECT reference, resolved, treeKey FROM resolution WHERE reference = ? OR resolved = ?
+                    ORDER BY sequence DESC LIMIT 1
+                    """,
+                arguments: [reference, reference]
+            ).map { Resolution(reference: $0[0], resolved: $0[1], treeKey: $0[2]) }
+        }
+    }
 
-    package func tree(_ key: String) throws(MCFSError) -> Tree? { nil }
-    package func save(_ tree: Tree, key: String) throws(MCFSError) {}
+    // MARK: - Trees and layers
+
+    /// nil where it is not known or was damaged; the damaged file is removed with a message in `warnings`.
+    package func tree(_ key: String) throws(MCFSError) -> Tree? {
+        try load(from: trees, treeName(key), "tree of \(key)", Tree.deserialize)
+    }
+
+    package func save(_ tree: Tree, key: String) throws(MCFSError) {
+        try trees.write(tree.serialized(), treeName(key))
+        try pruneTrees(keeping: key)
+    }
+
+    /// Names the trees that mounts use: these are never pruned. Replaces the names given before.
+    package func keepTrees(_ keys: Set<String>) throws(MCFSError) {
+        state.withLock { $0.treesInUse = keys }
+        try pruneTrees(keeping: nil)
+    }
+
+    private func pruneTrees(keeping key: String?) throws(MCFSError) {
+        var keys = state.withLock { $0.treesInUse }
+        for pin in try pins() { keys.insert(pin.treeKey) }
+        if let key { keys.insert(key) }
+        try trees.prune(to: Self.treesMax, keeping: Set(keys.map(treeName)))
+    }
 
     /// The entries of a layer by its digest, as `saveLayer` got them. nil where it is not known or not readable.
-    package func layer(_ digest: Digest) throws(MCFSError) -> [TreeEntry]? { nil }
-    package func saveLayer(_ digest: Digest, _ entries: [TreeEntry]) throws(MCFSError) {}
+    package func layer(_ digest: Digest) throws(MCFSError) -> [TreeEntry]? {
+        try load(from: layers, layerName(digest), "index of layer \(digest)", LayerFile.deserialize)
+    }
 
-    package func pins() throws(MCFSError) -> [Pin] { [] }
-    package func add(_ pin: Pin) throws(MCFSError) {}
+    package func saveLayer(_ digest: Digest, _ entries: [TreeEntry]) throws(MCFSError) {
+        try layers.write(LayerFile.serialize(entries), layerName(digest))
+        try layers.prune(to: Self.layersMax, keeping: [layerName(digest)])
+    }
+
+    private func treeName(_ key: String) -> String { Digest.sha256(of: key.utf8).hex }
+
+    private func layerName(_ digest: Digest) -> String { "\(digest.algorithm.rawValue)-\(digest.hex)" }
+
+    private func load<Value>(
+        from folder: RecordFolder, _ name: String, _ what: String,
+        _ deserialize: (UnsafeRawBufferPointer) throws(MCFSError) -> Value
+    ) throws(MCFSError) -> Value? {
+        guard let bytes = try folder.read(name) else { return nil }
+        // Typed throws do not pass through withUnsafeBytes.
+        let result = bytes.withUnsafeBytes { bytes in
+            Result { () throws(MCFSError) -> Value in try deserialize(bytes) }
+        }
+        switch result {
+        case .success(let value): return value
+        case .failure(let error):
+            folder.remove(name)
+            warn("the \(what) was thrown away and will be read from its origin again: \(error.message)")
+            return nil
+        }
+    }
+
+    private func warn(_ message: String) {
+        state.withLock { state in
+            if state.warnings.count < 100 { state.warnings.append(message) }
+        }
+    }
+
+    // MARK: - Pins
+
+    /// Oldest first.
+    package func pins() throws(MCFSError) -> [Pin] {
+        try read("list the pins") { db in
+            try Row.fetchAll(
+                db, sql: "SELECT reference, resolved, treeKey, include, exclude FROM pin ORDER BY rowid"
+            ).map {
+                Pin(
+                    reference: $0[0], resolved: $0[1], treeKey: $0[2], include: globs($0[3]), exclude: globs($0[4]))
+            }
+        }
+    }
+
+    /// The same pin twice is one.
+    package func add(_ pin: Pin) throws(MCFSError) {
+        try write("pin \(pin.reference)") { db in
+            try db.execute(
+                sql: """
+                    INSERT OR REPLACE INTO pin (reference, resolved, treeKey, include, exclude) VALUES (?, ?, ?, ?, ?)
+                    """,
+                arguments: [pin.reference, pin.resolved, pin.treeKey, packed(pin.include), packed(pin.exclude)])
+        }
+    }
+
+    /// Removes the pins of what the user typed, or of a resolved form.
+    ///
     /// - Returns: whether there was one.
-    package func removePins(reference: String) throws(MCFSError) -> Bool { false }
+    package func removePins(reference: String) throws(MCFSError) -> Bool {
+        try write("unpin \(reference)") { db in
+            try db.execute(
+                sql: "DELETE FROM pin WHERE reference = ? OR resolved = ?", arguments: [reference, reference])
+            return db.changesCount > 0
+        }
+    }
+
+    // MARK: - Database
+
+    private func read<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
+        do { return try database.read(body) } catch { throw CatalogDatabase.error(error, what) }
+    }
+
+    private func write<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
+        do { return try database.write(body) } catch { throw CatalogDatabase.error(error, what) }
+    }
+}
+
+/// Each glob as hex digits and a full stop: globs may hold any separator.
+private func packed(_ globs: [String]) -> String { globs.map { $0.utf8.hex + "." }.joined() }
+
+private func globs(_ text: String) -> [String] {
+    text.split(separator: ".", omittingEmptySubsequences: false).dropLast().map { part in
+        String(decoding: [UInt8](hex: part) ?? [], as: UTF8.self)
+    }
 }

@@ -40,6 +40,16 @@ package struct BlobID: Hashable, Sendable, CustomStringConvertible {
         words = (word(0), word(1), word(2), word(3))
     }
 
+    /// From the first bytes of 32, without allocation: how trees keep identities. nil for fewer than 32.
+    package init?(_ kind: Kind, padded bytes: UnsafeRawBufferPointer) {
+        guard bytes.count == 32 else { return nil }
+        func word(_ index: Int) -> UInt64 {
+            UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+        }
+        self.kind = kind
+        words = (word(0), word(1), kind == .git ? word(2) & 0xffff_ffff_0000_0000 : word(2), kind == .git ? 0 : word(3))
+    }
+
     /// Identity of content whose SHA-256 is known.
     package init?(_ digest: Digest) {
         guard digest.algorithm == .sha256 else { return nil }

@@ -1,0 +1,151 @@
+import Catalog
+import MCFSCore
+import Testing
+
+@Suite struct TreeBuilderTests {
+    @Test("a whiteout hides what layers below have") func whiteout() throws {
+        let tree = try layered(
+            [file("a/b"), file("a/c"), file("d/e/f")], [entry("a/b", .whiteout), entry("d", .whiteout)])
+        #expect(tree.paths == ["a/", "a/c"])
+    }
+
+    @Test("a whiteout of nothing is nothing") func whiteoutOfNothing() throws {
+        let tree = try layered([file("a")], [entry("b", .whiteout), entry("a/x", .whiteout), entry("q/r", .whiteout)])
+        #expect(tree.paths == ["a"])
+    }
+
+    @Test("a whiteout and its name in one layer: the name stays", arguments: [false, true]) func renewed(reversed: Bool)
+        throws
+    {
+        let layer = [entry("a", .whiteout), directory("a"), file("a/new")]
+        let tree = try layered([file("a/old")], reversed ? layer.reversed() : layer)
+        #expect(tree.paths == ["a/", "a/new"])
+    }
+
+    @Test("an opaque directory hides lower children and none of its layer", arguments: [false, true])
+    func opaque(reversed: Bool) throws {
+        let layer = [file("a/new"), entry("a", .opaque), directory("a", permissions: 0o711)]
+        let tree = try layered([file("a/old"), file("a/deep/old"), file("b")], reversed ? layer.reversed() : layer)
+        #expect(tree.paths == ["a/", "a/new", "b"])
+        #expect(try tree.attributes(of: #require(tree.find("a"))).permissions == 0o711)
+    }
+
+    @Test("an opaque root hides all below") func opaqueRoot() throws {
+        #expect(try layered([file("a/b")], [entry("", .opaque), file("c")]).paths == ["c"])
+    }
+
+    @Test("files and directories of lower layers are replaced by the other") func replacement() throws {
+        let tree = try layered([file("a/b"), file("c"), file("d")], [file("a"), directory("c"), file("d/e")])
+        #expect(tree.paths == ["a", "c/", "d/", "d/e"])
+    }
+
+    @Test("a path through a file of its own layer is corrupt") func throughFile() throws {
+        for entries in [[file("a"), file("a/b")], [link("a", to: "x"), file("x"), file("a/b")]] {
+            let error = #expect(throws: MCFSError.self) { try layered(entries) }
+            #expect(error?.code == .corrupt)
+            #expect(error?.message.contains("'a'") == true)
+        }
+        #expect(throws: MCFSError.self) {
+            var builder = TreeBuilder()
+            try builder.add(entry("a", .fifo))
+            try builder.add(entry("a/b/c", .fifo))
+        }
+    }
+
+    @Test("of a path that comes twice the last wins, two directories become one") func twice() throws {
+        let tree = try layered([
+            file("a", "1"), file("a", "2"), file("d/x"), directory("d", permissions: 0o700), file("e/x"), file("e"),
+        ])
+        #expect(tree.paths == ["a", "d/", "d/x", "e"])
+        #expect(try tree.content(of: #require(tree.find("a")))?.id == BlobID(origin: "2"))
+    }
+
+    @Test("an explicit directory after its children has its attributes") func lateDirectory() throws {
+        let tree = try layered([file("a/b"), directory("a", permissions: 0o750)], [file("a/c")])
+        #expect(try tree.attributes(of: #require(tree.find("a"))).permissions == 0o750)
+    }
+
+    @Test("a hard link reaches into the layers below, also to what its layer hides") func hardLinkBelow() throws {
+        let tree = try layered(
+            [file("a", "x"), file("b", "y")], [link("c", to: "a"), link("d", to: "b"), entry("b", .whiteout)])
+        #expect(tree.paths == ["a", "c", "d"])
+        #expect(tree.find("a").map(tree.inode) == tree.find("c").map(tree.inode))
+        #expect(try tree.content(of: #require(tree.find("d")))?.id == BlobID(origin: "y"))
+        #expect(try tree.attributes(of: #require(tree.find("d"))).linkCount == 1)
+    }
+
+    @Test("a hard link prefers the file of its own layer") func hardLinkWithin() throws {
+        let tree = try layered([file("a", "old")], [link("b", to: "a"), file("a", "new")])
+        #expect(try tree.content(of: #require(tree.find("b")))?.id == BlobID(origin: "new"))
+    }
+
+    @Test("a file written anew in a higher layer leaves its other names as they were") func brokenLink() throws {
+        let tree = try layered([file("a", "old"), link("b", to: "a")], [file("a", "new")])
+        #expect(try tree.content(of: #require(tree.find("b")))?.id == BlobID(origin: "old"))
+        #expect(try tree.attributes(of: #require(tree.find("b"))).linkCount == 1)
+    }
+
+    @Test("a hard link to nothing, to itself, in a ring or to a directory is corrupt") func danglingLinks() {
+        for entries in [
+            [link("a", to: "b")], [link("a", to: "a")], [link("a", to: "b"), link("b", to: "c"), link("c", to: "b")],
+            [directory("d"), link("a", to: "d")],
+        ] {
+            #expect(throws: MCFSError.self) { try layered(entries) }
+            #expect(throws: MCFSError.self) {
+                var builder = TreeBuilder()
+                for entry in entries { try builder.add(entry) }
+                _ = try builder.build()
+            }
+        }
+    }
+
+    @Test("a chain of 100 000 hard links is one file") func longChain() throws {
+        var entries = [file("0", "x")]
+        for number in 1...100_000 { entries.append(link("\(number)", to: "\(number - 1)")) }
+        let tree = try layered(entries.reversed())
+        #expect(tree.attributes(of: 1).linkCount == 100_001)
+    }
+
+    @Test("a path of 2000 directories") func deep() throws {
+        let name = Array(repeating: "d", count: 2000).joined(separator: "/")
+        #expect(try layered([file(name)]).count == 2001)
+    }
+
+    @Test("whiteouts outside of layers, sizes beyond 2^64 and unknown sources are refused") func refused() {
+        var builder = TreeBuilder()
+        #expect(throws: MCFSError.self) { try builder.add(entry("a", .whiteout)) }
+        #expect(throws: MCFSError.self) { try builder.add(file("a", source: 0)) }
+        _ = builder.addSource(oneSource[0])
+        #expect(throws: MCFSError.self) { try builder.add(file("a", source: -1)) }
+        #expect(throws: MCFSError.self) { try builder.add(file("a", offset: 2, size: .max)) }
+        #expect(throws: MCFSError.self) { try builder.add(entry("", .fifo)) }
+        #expect(throws: MCFSError.self) { try builder.apply(layer: [entry("", .whiteout)], sources: []) }
+    }
+
+    @Test("merged trees: later wins, folders merge, sources follow") func merge() throws {
+        let first = try layered([file("a/x", "1"), file("a/y", "2"), file("clash", "3"), file("dir/inner", "4")])
+        let second = try layered([
+            file("a/y", "5", offset: 9), file("clash/z", "6"), file("dir", "7"), link("same", to: "dir"),
+        ])
+        var builder = TreeBuilder()
+        try builder.merge(first, at: .root)
+        try builder.merge(second, at: .root)
+        try builder.merge(second, at: path("sub/tree"))
+        let tree = try builder.build()
+        #expect(
+            tree.paths == [
+                "a/", "a/x", "a/y", "clash/", "clash/z", "dir", "same", "sub/", "sub/tree/", "sub/tree/a/",
+                "sub/tree/a/y",
+                "sub/tree/clash/", "sub/tree/clash/z", "sub/tree/dir", "sub/tree/same",
+            ])
+        #expect(tree.sources.count == 3)
+        #expect(try tree.content(of: #require(tree.find("a/x")))?.source == 0)
+        #expect(try tree.content(of: #require(tree.find("a/y"))) == content("5", source: 1, offset: 9))
+        #expect(try tree.content(of: #require(tree.find("sub/tree/a/y")))?.source == 2)
+        let links = try ["dir", "same", "sub/tree/dir", "sub/tree/same"].map {
+            tree.inode(of: try #require(tree.find($0)))
+        }
+        #expect(links[0] == links[1] && links[2] == links[3] && links[0] != links[2])
+        #expect(tree.contents.count == 4)
+    }
+}
