@@ -1,0 +1,133 @@
+package import MCFSCore
+
+/// Reads a layer's table of contents, once per digest.
+package struct LayerIndexer: Sendable {
+    private let digest: Digest
+    private let size: UInt64
+    private let source: any ByteSource
+    private let content: any ContentSink
+    private let progress: any ProgressReporter
+    /// What messages call the layer.
+    private let name: String
+
+    /// Bytes between two reports of progress.
+    private static let reportBytes: UInt64 = 1 << 20
+
+    /// - Parameters:
+    ///   - size: bytes of `source`, the layer as it is stored.
+    ///   - content: takes files that pass by. Its failures do not fail the index.
+    package init(
+        digest: Digest, size: UInt64, source: any ByteSource, content: any ContentSink, progress: any ProgressReporter
+    ) {
+        self.digest = digest
+        self.size = size
+        self.source = source
+        self.content = content
+        self.progress = progress
+        name = "layer \(digest)"
+    }
+
+    /// The layer's entries in its order, every `Content.source` 0 = the layer, every offset one in its uncompressed tar.
+    ///
+    /// An uncompressed layer is read by ranges, past the data of large files; small files that lie in the way are
+    /// handed to the cache. A compressed one is read once from its first to its last byte and its digest checked, and
+    /// all its files are handed over. Blocks the calling thread until `deadline` at the latest.
+    /// - Throws: `corrupt` where the layer is no tar, is cut short, has names that lead out of it, or (compressed) is not
+    ///   what the digest stands for; `unsupported`; what reading the source throws.
+    package func index(deadline: Deadline) throws(MCFSError) -> (coding: LayerCoding, entries: [TreeEntry]) {
+        report(0)
+        guard source.hasRandomAccess else { return try stream(first: [], coding: nil, deadline: deadline) }
+        let firstCount = min(size, UInt64(TarScan.Limits().windowBytesMin))
+        let first = firstCount > 0 ? try source.bytes(ByteRange(0, firstCount), deadline: deadline) : []
+        let coding = try LayerCoding(startingWith: first, name: name)
+        if UInt64(first.count) == size {
+            // All of it is here: its digest costs nothing.
+            var check = DigestCheck(digest, size: size)
+            check.update(first)
+            try check.verify()
+        }
+        if coding != .tar { return try stream(first: first, coding: coding, deadline: deadline) }
+        return (.tar, try scan(first: first, deadline: deadline))
+    }
+
+    private func scan(first: [UInt8], deadline: Deadline) throws(MCFSError) -> [TreeEntry] {
+        var scan = TarScan(source, size: size, name: name, deadline: deadline, first: first)
+        var table = LayerEntries(name: name, digest: digest)
+        var reported: UInt64 = 0
+        while let member = try scan.next() {
+            if let content = try table.add(member), let bytes = try scan.data(of: member) {
+                MemberWriter.store(bytes, as: content.id, in: self.content)
+            }
+            let done = min(scan.offset, size)
+            if done - reported >= Self.reportBytes {
+                report(done)
+                reported = done
+            }
+        }
+        report(size)
+        return table.entries
+    }
+
+    /// - Parameters:
+    ///   - first: bytes that were read already.
+    ///   - coding: nil where they do not tell yet.
+    private func stream(
+        first: [UInt8], coding: LayerCoding?, deadline: Deadline
+    ) throws(MCFSError) -> (coding: LayerCoding, entries: [TreeEntry]) {
+        var check = DigestCheck(digest, size: size)
+        var tar = TarStream(name: name, digest: digest, content: content)
+        var coding = coding
+        var decoder = try coding?.decoder(name: name)
+        var reported: UInt64 = 0
+        /// What came before the coding could be told.
+        var start: [UInt8] = []
+
+        func decode(_ bytes: [UInt8]) throws(MCFSError) {
+            guard !tar.hasEnded else { return }
+            try decoder?.decode(bytes) { (output) throws(MCFSError) in
+                try tar.take(output)
+                return !tar.hasEnded
+            }
+        }
+        func tell() throws(MCFSError) {
+            let told = try LayerCoding(startingWith: start, name: name)
+            coding = told
+            decoder = try told.decoder(name: name)
+            try decode(start)
+        }
+        func take(_ bytes: [UInt8]) throws(MCFSError) {
+            check.update(bytes)
+            if decoder != nil {
+                try decode(bytes)
+            } else {
+                start += bytes
+                if start.count >= LayerCoding.magicBytesMax { try tell() }
+            }
+            if check.count - reported >= Self.reportBytes {
+                reported = check.count
+                report(reported)
+            }
+        }
+
+        if !first.isEmpty { try take(first) }
+        if check.count < size {
+            try ByteStream.read(source, ByteRange(check.count, size), deadline: deadline) { (piece) throws(MCFSError) in
+                try take(piece)
+                return true
+            }
+        }
+        if decoder == nil { try tell() }
+        // A layer that is not the one asked for is told as that, not by what it lacks.
+        try check.verify()
+        if !tar.hasEnded {
+            try decoder?.finish()
+            try tar.finish()
+        }
+        report(size)
+        return (coding ?? .tar, tar.entries)
+    }
+
+    private func report(_ done: UInt64) {
+        progress.report(phase: "indexing layer \(digest.hex.prefix(12))", done: done, total: size)
+    }
+}

@@ -1,0 +1,115 @@
+internal import MCFSCore
+
+/// Walks the members of an uncompressed tar by ranges, through a window that slides over the source.
+///
+/// Where headers are close together the window doubles with each read and everything is read; where a member's data go
+/// far beyond it, the next read starts behind them and the window is small again. Each such hop makes the next one a
+/// little less likely, so that thousands of middle-sized files do not cost a round trip each.
+struct TarScan {
+    struct Limits {
+        /// Bytes of the first read and of the one after a hop.
+        var windowBytesMin = 64 << 10
+        /// Bytes of one read at most, unless a member that is read through is larger.
+        var windowBytesMax = 4 << 20
+        /// A hop has to save more than this many bytes …
+        var hopBytesMin = 256 << 10
+        /// … and this many more for each hop that was made …
+        var hopBytesStep = 16 << 10
+        /// … but never more than this.
+        var hopBytesMax = 4 << 20
+    }
+
+    private let source: any ByteSource
+    private let size: UInt64
+    private let deadline: Deadline
+    private let limits: Limits
+    private var parser: TarParser
+    private var window: [UInt8]
+    private var windowStart: UInt64 = 0
+    private var windowBytes: Int
+    private var hops = 0
+
+    /// - Parameters:
+    ///   - name: what messages call the tar.
+    ///   - first: the bytes that the source begins with, as far as they were read already.
+    init(
+        _ source: any ByteSource, size: UInt64, name: String, deadline: Deadline, first: [UInt8] = [],
+        limits: Limits = Limits()
+    ) {
+        self.source = source
+        self.size = size
+        self.deadline = deadline
+        self.limits = limits
+        parser = TarParser(name: name, size: size)
+        window = first
+        windowBytes = limits.windowBytesMin
+    }
+
+    /// How far the walk is, in bytes.
+    var offset: UInt64 { parser.offset }
+
+    /// The next member; nil at the end of the tar.
+    mutating func next() throws(MCFSError) -> TarMember? {
+        let block = UInt64(TarHeader.byteCount)
+        while !parser.hasEnded {
+            let offset = parser.offset
+            guard offset < size, size - offset >= block else {
+                try parser.finish(at: size)
+                return nil
+            }
+            if !holds(ByteRange(offset: offset, count: block)) {
+                let isNear = offset < windowEnd || offset - windowEnd <= hopBytes
+                try load(ByteRange(offset: offset, count: block), isContiguous: isNear)
+            }
+            let start = Int(offset - windowStart)
+            if case .member(let member) = try parser.take(Array(window[start..<start + TarHeader.byteCount])) {
+                return member
+            }
+        }
+        return nil
+    }
+
+    /// The data of the member that `next` returned last, where they are at hand or not worth a hop; nil where the walk
+    /// goes past them.
+    mutating func data(of member: TarMember) throws(MCFSError) -> ArraySlice<UInt8>? {
+        let range = ByteRange(offset: member.offset, count: member.size)
+        if !holds(range) {
+            let end = range.upperBound
+            // The window always holds the member's header, so its data begin in it or right behind it.
+            guard range.lowerBound <= windowEnd, end - windowEnd <= hopBytes,
+                member.size <= UInt64(limits.windowBytesMax)
+            else {
+                hops += 1
+                return nil
+            }
+            try load(range, isContiguous: true)
+        }
+        let start = Int(range.lowerBound - windowStart)
+        return window[start..<start + Int(range.count)]
+    }
+
+    private var windowEnd: UInt64 { windowStart + UInt64(window.count) }
+
+    private var hopBytes: UInt64 {
+        let (more, overflow) = hops.multipliedReportingOverflow(by: limits.hopBytesStep)
+        return UInt64(
+            overflow ? limits.hopBytesMax : min(limits.hopBytesMax, limits.hopBytesMin + min(more, limits.hopBytesMax)))
+    }
+
+    private func holds(_ range: ByteRange) -> Bool {
+        windowStart <= range.lowerBound && range.upperBound <= windowEnd
+    }
+
+    /// Makes the window begin with `range` and go on behind it; bytes of it that are there already are kept.
+    private mutating func load(_ range: ByteRange, isContiguous: Bool) throws(MCFSError) {
+        windowBytes =
+            isContiguous && !window.isEmpty ? min(windowBytes * 2, limits.windowBytesMax) : limits.windowBytesMin
+        let isInside = range.lowerBound >= windowStart && range.lowerBound < windowEnd
+        let kept = isInside ? window[Int(range.lowerBound - windowStart)...] : []
+        let start = range.lowerBound + UInt64(kept.count)
+        let end = min(size, max(range.upperBound, start + UInt64(windowBytes)))
+        let fresh = try source.bytes(ByteRange(start, max(start, end)), deadline: deadline)
+        window = kept.isEmpty ? fresh : Array(kept) + fresh
+        windowStart = range.lowerBound
+    }
+}
