@@ -2,6 +2,7 @@
 #include "CLinux.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -24,3 +25,7 @@ int mcfs_syncfs(int fd) { return syncfs(fd); }
 int mcfs_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
 
 int mcfs_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
+
+void mcfs_trim_heap(void) { malloc_trim(0); }
+
+void mcfs_limit_heaps(int count) { mallopt(M_ARENA_MAX, count); }

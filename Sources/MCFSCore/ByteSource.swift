@@ -16,12 +16,23 @@ package protocol ByteSource: AnyObject, Sendable {
     /// whatever is missing on the way.
     var hasRandomAccess: Bool { get }
 
+    /// Whether a read costs no round trip: a file of this machine.
+    var isLocal: Bool { get }
+
+    /// How many requests were repeated so far.
+    var retryCount: UInt64 { get }
+
     /// Delivers exactly the bytes of `range` to `sink` and returns, on the calling thread, which it may block until
     /// `deadline`.
     ///
     /// Makes one attempt at the bytes (but renews what has expired: tokens, signed URLs); `RetryingSource` repeats it.
     /// - Throws: after any number of bytes were delivered. `isTransient` says whether the rest may come later.
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError)
+}
+
+extension ByteSource {
+    package var isLocal: Bool { false }
+    package var retryCount: UInt64 { 0 }
 }
 
 /// Knows which presented files lie where in a source, so that a range fetched for one fills the others.

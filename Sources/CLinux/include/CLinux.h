@@ -18,3 +18,7 @@ int mcfs_syncfs(int fd);
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
 /* pthread_setname_np(3) of the calling thread: at most 15 bytes. */
 int mcfs_name_thread(const char *name);
+/* malloc_trim(3): gives free memory back to the system. */
+void mcfs_trim_heap(void);
+/* mallopt(3) with M_ARENA_MAX: at most so many heaps, whatever the number of threads. */
+void mcfs_limit_heaps(int count);
