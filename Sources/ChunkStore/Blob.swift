@@ -179,9 +179,17 @@ extension Blob {
     }
 
     /// Answers reads that are through, outside of any lock.
-    func answer(_ ready: Ready) {
+    ///
+    /// - Parameter holding: a chunk whose bytes are still in memory: reads of it need not go through the file.
+    func answer(_ ready: Ready, holding: (chunk: Int, buffer: MemoryBuffer)? = nil) {
         for read in ready.reads {
-            if let memory = read.memory {
+            if let holding, grid.range(of: holding.chunk).contains(read.range) {
+                read.waiter.complete(
+                    .success(
+                        FileRegion(
+                            holding.buffer, offset: read.range.lowerBound - grid.range(of: holding.chunk).lowerBound,
+                            count: read.range.count)))
+            } else if let memory = read.memory {
                 read.waiter.complete(assemble(read, memory, ready.file))
             } else if let file = ready.file {
                 read.waiter.complete(.success(FileRegion(file, read.range)))

@@ -15,10 +15,14 @@ package final class ChunkCache: ContentSink {
     let table: BlobTable
     let planner: FetchPlanner
     let logger: Logger
-    let writers: WorkQueue
+    /// Each has one thread, and a content has always the same one: two threads that write to one file wait for each other in the kernel.
+    private let writers: [WorkQueue]
     private let budget: InFlightBudget
+    private let pool: BufferPool
     private let waiting = Guarded(Waiting())
     private let queue: FetchQueue
+    /// Most bytes of buffers that are kept for their next use.
+    private static let pooledBytesMax = 24 << 20
     let counters = Mutex(CacheStatistics())
     private let recentErrors = Mutex<[(message: String, at: ContinuousClock.Instant)]>([])
     let overflow = Overflow()
@@ -40,12 +44,15 @@ package final class ChunkCache: ContentSink {
             directory: directory, index: index, chunkSize: configuration.chunkSize
         ) { use in link.cache?.finishLater(use) }
         planner = FetchPlanner(smallContentMax: configuration.chunkSize, table: table, index: index)
-        writers = WorkQueue("mcfs-store", threads: configuration.storeThreads)
+        writers = (0..<max(1, configuration.storeThreads)).map { _ in WorkQueue("mcfs-store", threads: 1) }
         budget = InFlightBudget(bytes: configuration.inFlightBytesMax)
+        pool = BufferPool(bufferBytes: Int(configuration.chunkSize), bytesMax: Self.pooledBytesMax)
         flusher = Flusher(directory, table, syncPoint)
         // The threads get at the cache through a reference that ends with it.
         queue = FetchQueue(threads: configuration.fetchThreads) { job in link.cache?.run(job) }
         link.set(self)
+        // Before anything new is written there.
+        directory.forEachFile(in: "tmp") { [directory] name, _ in directory.remove("tmp/\(name)") }
         if syncPoint.trustedUntil == nil {
             startThread("mcfs-scan") { [index, directory] in index.scan(directory, syncPoint) }
         } else {
@@ -117,7 +124,7 @@ package final class ChunkCache: ContentSink {
             return waiting.all
         }
         for blob in blobs { fail(blob.takeAllReads(), cancelled) }
-        writers.end()
+        for writer in writers { writer.end() }
         flusher.end()
     }
 }
@@ -156,9 +163,9 @@ extension ChunkCache {
             }
             if isLast { job.ended?(error) }
         }
-        let sink = FillSink(job, budget: budget) { [self] piece, buffer in
+        let sink = FillSink(job, budget: budget, pool: pool) { [self] piece, buffer in
             open.withLock { $0.count += 1 }
-            writers.add { [self] in
+            writer(of: piece.use.blob.id).add { [self] in
                 store(piece, buffer)
                 budget.release(UInt64(buffer.count))
                 close(nil)
@@ -174,7 +181,8 @@ extension ChunkCache {
                     .originUnavailable, "\(job.source.name) sent fewer bytes than it was asked for", isTransient: true)
             }
         } catch {
-            failure = error
+            // The file is there, its bytes are not any more: no reader may take that for a missing file.
+            failure = error.code == .notFound ? MCFSError(.changed, error.message, cause: error) : error
         }
         counters.withLock { counters in
             counters.originBytes += sink.received
@@ -217,7 +225,7 @@ extension ChunkCache {
         guard reserve(blob.id, UInt64(buffer.count)) else { return deliver(piece, buffer) }
         do throws(Errno) {
             switch try blob.store(piece.chunk, bytes) {
-            case .kept(let ready): blob.answer(ready)
+            case .kept(let ready): blob.answer(ready, holding: (piece.chunk, buffer))
             case .superseded(let ready):
                 index.unreserve(blob.id, UInt64(buffer.count))
                 blob.answer(ready)
@@ -238,7 +246,11 @@ extension ChunkCache {
         piece.use.blob.answer(piece.use.blob.deliverFromMemory(piece.chunk, UnsafeRawBufferPointer(buffer.bytes)))
     }
 
-    private func finishLater(_ use: BlobUse) { writers.add { [self] in finish(use) } }
+    private func writer(of id: BlobID) -> WorkQueue {
+        writers[Int(UInt(bitPattern: id.hashValue) % UInt(writers.count))]
+    }
+
+    private func finishLater(_ use: BlobUse) { writer(of: use.blob.id).add { [self] in finish(use) } }
 
     /// Goes on towards a complete file.
     func finish(_ use: BlobUse) {

@@ -11,14 +11,18 @@ final class FillSink: ByteSink, @unchecked Sendable {
     private var buffer: MemoryBuffer?
     private var filled = 0
     private let budget: InFlightBudget
+    private let pool: BufferPool
     private let store: (FetchPiece, MemoryBuffer) -> Void
     /// Bytes that came.
     private(set) var received: UInt64 = 0
 
     /// - Parameter store: takes a whole piece; gives its bytes back to `budget` when they are written.
-    init(_ job: FetchJob, budget: InFlightBudget, store: @escaping (FetchPiece, MemoryBuffer) -> Void) {
+    init(
+        _ job: FetchJob, budget: InFlightBudget, pool: BufferPool, store: @escaping (FetchPiece, MemoryBuffer) -> Void
+    ) {
         self.job = job
         self.budget = budget
+        self.pool = pool
         self.store = store
         pieces = job.pieces
         position = job.range.lowerBound
@@ -41,7 +45,7 @@ final class FillSink: ByteSink, @unchecked Sendable {
                 ?? {
                     // Waits while too much is on its way to the disk: that slows the origin down, as it should.
                     budget.take(UInt64(count))
-                    return MemoryBuffer(count: count)
+                    return MemoryBuffer(count: count, pool: pool)
                 }()
             buffer = target
             let part = min(rest.count, count - filled)

@@ -43,7 +43,6 @@ final class LocalIndex: Sendable {
 
     /// Reads the folders. Removes what no daemon can have meant to leave.
     func scan(_ directory: CacheDirectory, _ syncPoint: SyncPoint) {
-        directory.forEachFile(in: "tmp") { name, _ in directory.remove("tmp/\(name)") }
         var found: [BlobID: Record] = [:]
         for shard in 0..<256 {
             let folder = [UInt8(shard)].hex

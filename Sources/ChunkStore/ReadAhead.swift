@@ -3,7 +3,7 @@ import MCFSCore
 /// How far ahead of one reader to fetch: nothing for a random reader, a window that doubles for a sequential one.
 struct ReadAhead: Sendable {
     /// First window of a reader that turned out sequential, in bytes.
-    static let windowMin: UInt64 = 2 << 20
+    static let windowMin: UInt64 = 4 << 20
     static let windowMax: UInt64 = 32 << 20
     /// The kernel sends the requests of its own read-ahead in parallel: they come a little out of order.
     static let tolerance: UInt64 = 4 << 20

@@ -16,15 +16,26 @@ package struct FileRegion: ~Copyable, Sendable {
     /// bytes stay what they were for whoever still has it open.
     private let owner: any AnyObject & Sendable
 
+    /// - Parameter owner: keeps what `storage` points at.
+    init(storage: Storage, count: Int, owner: any AnyObject & Sendable) {
+        self.storage = storage
+        self.count = count
+        self.owner = owner
+    }
+
     init(_ descriptor: OwnedDescriptor, _ range: ByteRange) {
         storage = .file(descriptor: descriptor.rawValue, offset: range.lowerBound)
         count = Int(range.count)
         owner = descriptor
     }
 
-    init(_ memory: MemoryBuffer) {
-        storage = .memory(UnsafeRawBufferPointer(memory.bytes))
-        count = memory.count
+    init(_ memory: MemoryBuffer) { self.init(memory, offset: 0, count: UInt64(memory.count)) }
+
+    /// A part of a buffer, which must hold it.
+    init(_ memory: MemoryBuffer, offset: UInt64, count: UInt64) {
+        let part = memory.bytes[Int(offset)..<Int(offset + count)]
+        storage = .memory(UnsafeRawBufferPointer(rebasing: part))
+        self.count = part.count
         owner = memory
     }
 }

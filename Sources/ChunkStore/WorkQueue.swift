@@ -3,7 +3,7 @@ import MCFSCore
 /// Threads that do short local work in the order given: writing chunks, hashing.
 final class WorkQueue: Sendable {
     private struct State {
-        var waiting: [@Sendable () -> Void] = []
+        var waiting: [(@Sendable () -> Void)?] = []
         var head = 0
         var hasEnded = false
         var running = 0
@@ -34,13 +34,15 @@ final class WorkQueue: Sendable {
         state.wait { state -> (@Sendable () -> Void)?? in
             if state.head < state.waiting.count {
                 let work = state.waiting[state.head]
+                // What was done must not keep its chunk in memory until the queue is empty.
+                state.waiting[state.head] = nil
                 state.head += 1
                 state.running += 1
                 if state.head == state.waiting.count {
                     state.waiting.removeAll(keepingCapacity: state.head < 1024)
                     state.head = 0
                 }
-                return .some(work)
+                return work
             }
             return state.hasEnded ? .some(nil) : nil
         } ?? nil
