@@ -16,7 +16,7 @@ final class HTTPTransfer: Sendable {
 
     let request: HTTPRequest
     let receive: Receive
-    private let state = Condition(State())
+    private let state = Guarded(State())
 
     init(_ request: HTTPRequest, receive: @escaping Receive) {
         self.request = request

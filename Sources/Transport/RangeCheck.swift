@@ -18,7 +18,9 @@ struct RangeCheck {
                 "\(endpoint) sent a range with Content-Encoding '\(encoding.prefix(40))'; turn compression off there for these files"
             )
         }
-        return response.status == 200 ? try wholeRange() : try partRange()
+        // rclone's S3 server sends the right part, and says so, under a status of 200.
+        let isPart = response.status == 206 || response["Content-Range"] != nil
+        return isPart ? try partRange() : try wholeRange()
     }
 
     private func checkValidators() throws(MCFSError) {

@@ -1,4 +1,5 @@
 internal import Glibc
+package import MCFSCore
 
 /// How long to wait between tries, and how: values, so that tests need no real time.
 package struct RetryPolicy: Sendable {
@@ -18,6 +19,29 @@ package struct RetryPolicy: Sendable {
 
     package init() {}
 
+    /// Calls `body` again after transient errors, until the deadline leaves no time for another try.
+    ///
+    /// - Throws: the last error, with how long was tried; one that is not transient at once.
+    package func retrying<Value>(
+        until deadline: Deadline, _ body: () throws(MCFSError) -> Value
+    ) throws(MCFSError) -> Value {
+        let start = now()
+        var failures = 0
+        while true {
+            do throws(MCFSError) {
+                return try body()
+            } catch {
+                guard error.isTransient else { throw error }
+                failures += 1
+                let delay = delay(failures: failures, retryAfter: error.retryAfter)
+                guard now() + delay < deadline.instant else {
+                    throw error.exhausted(tries: failures, after: now() - start)
+                }
+                sleep(delay)
+            }
+        }
+    }
+
     /// The wait before the next try: full jitter, which spreads clients that failed together. An origin that named a
     /// time gets that at least.
     func delay(failures: Int, retryAfter: Duration?) -> Duration {
@@ -25,5 +49,16 @@ package struct RetryPolicy: Sendable {
         let bound = min(delayMax, firstDelay * (1 << doublings))
         let jittered = bound * random()
         return retryAfter.map { $0 + min(jittered, firstDelay) } ?? jittered
+    }
+}
+
+extension MCFSError {
+    /// The same error, saying how long was tried.
+    func exhausted(tries: Int, after duration: Duration) -> MCFSError {
+        var error = self
+        let tenths = (duration.milliseconds + 50) / 100
+        error.message +=
+            " (given up after \(tenths / 10).\(tenths % 10) s and \(tries) \(tries == 1 ? "try" : "tries"))"
+        return error
     }
 }

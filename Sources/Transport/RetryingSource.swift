@@ -1,10 +1,12 @@
 package import MCFSCore
+import Synchronization
 
 /// Repeats a source's reads after transient errors: exponential backoff with jitter, `Retry-After` honoured, resumed at
 /// the first byte not yet delivered, until the deadline.
 package final class RetryingSource: ByteSource {
     private let base: any ByteSource
     private let policy: RetryPolicy
+    private let retries = Atomic<UInt64>(0)
     private let onRetry: (@Sendable (MCFSError) -> Void)?
 
     /// `onRetry` is called before each wait, on the reading thread, with the error that made it necessary.
@@ -16,8 +18,10 @@ package final class RetryingSource: ByteSource {
         self.onRetry = onRetry
     }
 
+    package var retryCount: UInt64 { retries.load(ordering: .relaxed) }
     package var name: String { base.name }
     package var hasRandomAccess: Bool { base.hasRandomAccess }
+    package var isLocal: Bool { base.isLocal }
 
     /// - Throws: the last error, with how long was tried, when the deadline leaves no time for another try; an error
     ///   that is not transient, or that the sink threw, at once.
@@ -45,19 +49,12 @@ package final class RetryingSource: ByteSource {
                 failures = counter.count > 0 ? 1 : failures + 1
                 let delay = policy.delay(failures: failures, retryAfter: error.retryAfter)
                 let now = policy.now()
-                guard now + delay < deadline.instant else { throw exhausted(error, tries: tries, after: now - start) }
+                guard now + delay < deadline.instant else { throw error.exhausted(tries: tries, after: now - start) }
+                retries.add(1, ordering: .relaxed)
                 onRetry?(error)
                 policy.sleep(delay)
             }
         }
-    }
-
-    private func exhausted(_ error: MCFSError, tries: Int, after duration: Duration) -> MCFSError {
-        var error = error
-        let tenths = (duration.milliseconds + 50) / 100
-        error.message +=
-            " (given up after \(tenths / 10).\(tenths % 10) s and \(tries) \(tries == 1 ? "try" : "tries"))"
-        return error
     }
 }
 

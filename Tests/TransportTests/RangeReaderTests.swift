@@ -53,6 +53,19 @@ struct RangeReaderTests {
         }
     }
 
+    @Test("a part that says which one it is counts as one under a status of 200 too")
+    func partUnder200() throws {
+        var answer = Self.part("bytes 1000-1199/100000")
+        answer.status = 200
+        let right = try read { [answer] _ in answer }
+        #expect(code(right.result) == nil)
+        #expect(right.bytes == Array(content[1000..<1200]))
+        answer = Self.part("bytes 1001-1200/100000")
+        answer.status = 200
+        let wrong = try read { [answer] _ in answer }
+        #expect(code(wrong.result) == .originUnavailable)
+    }
+
     @Test("an empty range asks nothing")
     func empty() throws {
         let read = try read(ByteRange(5, 5)) { _ in Answer(500) }
