@@ -17,6 +17,10 @@ struct TarScan {
         var hopBytesStep = 16 << 10
         /// … but never more than this.
         var hopBytesMax = 4 << 20
+
+        /// Nothing but headers: for sources where a read costs no round trip.
+        static let headersOnly = Limits(
+            windowBytesMin: 4096, windowBytesMax: 4096, hopBytesMin: 0, hopBytesStep: 0, hopBytesMax: 0)
     }
 
     private let source: any ByteSource
@@ -34,15 +38,15 @@ struct TarScan {
     ///   - first: the bytes that the source begins with, as far as they were read already.
     init(
         _ source: any ByteSource, size: UInt64, name: String, deadline: Deadline, first: [UInt8] = [],
-        limits: Limits = Limits()
+        limits: Limits? = nil
     ) {
         self.source = source
         self.size = size
         self.deadline = deadline
-        self.limits = limits
+        self.limits = limits ?? (source.isLocal ? .headersOnly : Limits())
         parser = TarParser(name: name, size: size)
         window = first
-        windowBytes = limits.windowBytesMin
+        windowBytes = self.limits.windowBytesMin
     }
 
     /// How far the walk is, in bytes.

@@ -1,0 +1,133 @@
+internal import Catalog
+internal import Foundation
+internal import Logging
+internal import MCFSCore
+internal import OCI
+internal import Synchronization
+
+/// Gets the entries of a manifest's layers: from the catalog where they are known, else by reading the layers.
+struct LayerLoader {
+    struct Layer: Sendable {
+        /// Every `Content.source` is 0.
+        var entries: [TreeEntry]
+        var descriptor: SourceDescriptor
+    }
+
+    let store: any ImageStore
+    let loading: TreeLoading
+    let logger: Logger
+
+    /// Layers read at once: what other pullers do, so that many small compressed ones take no longer.
+    private static let threadsMax = 4
+
+    /// In the order of the manifest.
+    func load(_ manifest: Manifest) throws(MCFSError) -> [Layer] {
+        let uses = try ArtifactLayout(manifest).uses
+        var layers: [Layer?] = []
+        // A digest that comes twice (empty layers do) is read once.
+        var missing: [Descriptor] = []
+        for (descriptor, use) in zip(manifest.layers, uses) {
+            switch use {
+            case .none: layers.append(Layer(entries: [], descriptor: LayerSource(descriptor, .raw).descriptor))
+            case .file(let entry):
+                layers.append(Layer(entries: [entry], descriptor: LayerSource(descriptor, .raw).descriptor))
+            case .tar:
+                let known = try known(descriptor)
+                layers.append(known)
+                if known == nil, !missing.contains(where: { $0.digest == descriptor.digest }) {
+                    missing.append(descriptor)
+                }
+            }
+        }
+        let read = try self.read(missing)
+        var result: [Layer] = []
+        for (descriptor, layer) in zip(manifest.layers, layers) {
+            if let layer = layer ?? read[descriptor.digest] { result.append(layer) }
+        }
+        return result
+    }
+
+    private func known(_ descriptor: Descriptor) throws(MCFSError) -> Layer? {
+        guard let entries = try loading.catalog.layer(descriptor.digest) else { return nil }
+        // Members of an uncompressed tar are known by their place, members of a compressed one by their digest.
+        let isPlain = entries.contains { entry in
+            if case .file(let content) = entry.kind { content.size > 0 && content.id.kind == .origin } else { false }
+        }
+        return Layer(entries: entries, descriptor: LayerSource(descriptor, isPlain ? .tar : .compressed).descriptor)
+    }
+
+    private func read(_ missing: [Descriptor]) throws(MCFSError) -> [Digest: Layer] {
+        guard !missing.isEmpty else { return [:] }
+        let work = Work(count: missing.count)
+        let finished = DispatchGroup()
+        for _ in 1..<max(2, min(Self.threadsMax, missing.count)) {
+            finished.enter()
+            let thread = Thread {
+                work.run { index throws(MCFSError) in try self.index(missing[index]) }
+                finished.leave()
+            }
+            thread.name = "mcfs-layers"
+            thread.start()
+        }
+        work.run { index throws(MCFSError) in try self.index(missing[index]) }
+        finished.wait()
+        let layers = try work.results()
+        return Dictionary(zip(missing.map(\.digest), layers)) { first, _ in first }
+    }
+
+    private func index(_ descriptor: Descriptor) throws(MCFSError) -> Layer {
+        let indexer = LayerIndexer(
+            digest: descriptor.digest, size: descriptor.size,
+            source: store.blob(descriptor.digest, size: descriptor.size), content: loading.content,
+            progress: loading.progress)
+        let (coding, entries) = try indexer.index(deadline: loading.deadline)
+        logger.debug(
+            "a layer was indexed", metadata: ["digest": "\(descriptor.digest)", "entries": "\(entries.count)"])
+        try loading.catalog.saveLayer(descriptor.digest, entries)
+        let kept: LayerSource.Coding =
+            switch coding {
+            case .tar: .tar
+            case .gzip: .gzip
+            case .zstd: .zstd
+            }
+        return Layer(entries: entries, descriptor: LayerSource(descriptor, kept).descriptor)
+    }
+}
+
+/// Numbers to work off on several threads; the first error ends it.
+private final class Work: Sendable {
+    private struct State {
+        var next = 0
+        var layers: [LayerLoader.Layer?]
+        var error: MCFSError?
+    }
+
+    private let state: Mutex<State>
+
+    init(count: Int) { state = Mutex(State(layers: Array(repeating: nil, count: count))) }
+
+    func run(_ body: (Int) throws(MCFSError) -> LayerLoader.Layer) {
+        while let index = take() {
+            do throws(MCFSError) {
+                let layer = try body(index)
+                state.withLock { $0.layers[index] = layer }
+            } catch {
+                state.withLock { $0.error = $0.error ?? error }
+            }
+        }
+    }
+
+    private func take() -> Int? {
+        state.withLock { state in
+            guard state.error == nil, state.next < state.layers.count else { return nil }
+            state.next += 1
+            return state.next - 1
+        }
+    }
+
+    func results() throws(MCFSError) -> [LayerLoader.Layer] {
+        try state.withLock { state -> Result<[LayerLoader.Layer], MCFSError> in
+            state.error.map { .failure($0) } ?? .success(state.layers.compactMap { $0 })
+        }.get()
+    }
+}
