@@ -1,0 +1,78 @@
+internal import Crypto
+internal import MCFSCore
+
+/// The objects that a location names, as the file system presents them.
+struct S3Contents: Sendable {
+    struct File: Sendable {
+        var path: TreePath
+        var object: S3Object
+    }
+
+    private(set) var files: [File] = []
+    /// Folders that have an object of their own: a key that ends in `/`.
+    private(set) var folders: [(path: TreePath, modified: Timestamp)] = []
+    /// Keys that cannot be presented: components that are empty, `.`, `..`, too long, or not UTF-8.
+    private(set) var hiddenCount = 0
+    /// Keys that are hidden by a folder of the same name.
+    private(set) var shadowedCount = 0
+    /// Hex SHA-256 over every key, ETag and size.
+    let version: String
+
+    /// - Parameter folder: what the keys begin with and the names do not: empty or ending in `/`.
+    init(_ objects: [S3Object], below folder: String) {
+        var last: [[UInt8]: S3Object] = [:]
+        for object in objects { last[object.key] = object }
+        let sorted = last.values.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+        var hash = SHA256()
+        for object in sorted {
+            // Lengths first, so that no two lists have the same text.
+            hash.update(data: Array("\(object.key.count):\(object.etag.utf8.count):\(object.size):".utf8))
+            hash.update(data: object.key)
+            hash.update(data: Array(object.etag.utf8))
+        }
+        version = Array(hash.finalize()).hex
+        let skipped = folder.utf8.count
+        var taken: Set<[UInt8]> = []
+        for object in sorted {
+            let name = object.key.dropFirst(skipped)
+            // The folder's own marker.
+            if name.isEmpty { continue }
+            let isFolder = name.last == UInt8(ascii: "/")
+            guard let path = Self.path(isFolder ? name.dropLast() : name) else {
+                hiddenCount += 1
+                continue
+            }
+            var parent = isFolder ? path : path.parent
+            while !parent.isRoot, taken.insert(parent.bytes).inserted { parent = parent.parent }
+            if isFolder {
+                folders.append((path, object.modified))
+            } else {
+                files.append(File(path: path, object: object))
+            }
+        }
+        let all = files.count
+        files.removeAll { taken.contains($0.path.bytes) }
+        shadowedCount = all - files.count
+    }
+
+    /// The one object that a location names.
+    init(file object: S3Object) {
+        self.init([object], below: S3Contents.parent(of: object.key))
+    }
+
+    private static func parent(of key: [UInt8]) -> String {
+        let name = key.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0
+        return String(decoding: key.prefix(name), as: UTF8.self)
+    }
+
+    /// nil for what no file can be called. The names are not made fit: two keys must never become one.
+    private static func path(_ name: ArraySlice<UInt8>) -> TreePath? {
+        guard String(validating: name, as: UTF8.self) != nil else { return nil }
+        for component in name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false) {
+            if component.isEmpty || component.elementsEqual(".".utf8) || component.elementsEqual("..".utf8) {
+                return nil
+            }
+        }
+        return try? TreePath(name)
+    }
+}

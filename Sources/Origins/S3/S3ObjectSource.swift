@@ -1,0 +1,43 @@
+internal import MCFSCore
+
+/// One object at the version that was listed.
+final class S3ObjectSource: ByteSource {
+    private let client: S3Client
+    private let object: S3Object
+    let name: String
+
+    init(_ object: S3Object, client: S3Client) {
+        self.object = object
+        self.client = client
+        name = "s3://\(client.bucket)/\(String(decoding: object.key, as: UTF8.self))"
+    }
+
+    var hasRandomAccess: Bool { true }
+
+    func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
+        // A range of an empty object is an error to S3.
+        if range.isEmpty { return }
+        try client.read(object, range, deadline: deadline, into: sink)
+    }
+}
+
+extension S3ObjectSource {
+    /// What a tree keeps of an object.
+    static func descriptor(of object: S3Object, client: S3Client) -> SourceDescriptor {
+        SourceDescriptor([
+            "kind": "s3", "bucket": client.bucket, "key": String(decoding: object.key, as: UTF8.self),
+            "etag": object.etag,
+            "size": String(object.size), "endpoint": client.configuration.endpointIdentity, "region": client.region,
+        ])
+    }
+
+    /// - Throws: `corrupt` where it is none of ours.
+    static func object(of descriptor: SourceDescriptor) throws(MCFSError) -> S3Object {
+        guard descriptor["kind"] == "s3", let key = descriptor["key"], let etag = descriptor["etag"],
+            let size = descriptor["size"].flatMap({ UInt64($0) })
+        else {
+            throw MCFSError(.corrupt, "the stored tree names a source that is no S3 object; mount the reference again")
+        }
+        return S3Object(key: Array(key.utf8), etag: etag, size: size, modified: Timestamp(seconds: 0))
+    }
+}
