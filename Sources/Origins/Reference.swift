@@ -30,7 +30,8 @@ package struct Reference: Sendable {
             rest = String(text[text.index(after: mark)...])
         }
         guard !rest.isEmpty else {
-            throw MCFSError(.usage, "'\(text)' names no reference; give one such as oci://registry.example.com/team/cache:v1")
+            throw MCFSError(
+                .usage, "'\(text)' names no reference; give one such as oci://registry.example.com/team/cache:v1")
         }
         if let scheme = Scheme.allCases.first(where: { rest.hasPrefix($0.rawValue) }) {
             self.scheme = scheme
@@ -53,7 +54,8 @@ package struct Reference: Sendable {
 
     /// The `=` that ends a `SUBDIR=`: one before any `:` , so that queries and folders with `=` further on stay whole.
     private static func subdirectoryMark(in text: String) -> String.Index? {
-        guard let mark = text.firstIndex(of: "="), mark != text.startIndex, !text.hasPrefix("/"), !text.hasPrefix(".") else {
+        guard let mark = text.firstIndex(of: "="), mark != text.startIndex, !text.hasPrefix("/"), !text.hasPrefix(".")
+        else {
             return nil
         }
         return text[..<mark].contains(":") ? nil : mark
@@ -62,6 +64,14 @@ package struct Reference: Sendable {
     private static func absolute(_ path: String, _ directory: String) -> String {
         if path.hasPrefix("/") { return path }
         return (directory.hasSuffix("/") ? directory : directory + "/") + path
+    }
+
+    /// A text that may hold a reference, without what stands between `://` and `@` in it: for logs and status.
+    package static func withoutPassword(_ text: String) -> String {
+        guard let start = text.firstRange(of: "://")?.upperBound else { return text }
+        let authority = text[start...].prefix { $0 != "/" }
+        guard let mark = authority.lastIndex(of: "@") else { return text }
+        return String(text[..<start]) + String(text[text.index(after: mark)...])
     }
 
     /// The origin that serves it. Asks nothing of the network.
