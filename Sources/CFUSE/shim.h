@@ -1,9 +1,27 @@
 #pragma once
 
+/* Does not define _FILE_OFFSET_BITS: Swift's Glibc module has its own idea of struct flock; off_t has 64 bits anyway. */
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 14)
+#include <errno.h>
 #include <fuse3/fuse_lowlevel.h>
+#include <sys/mount.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 /* fuse_session_loop_mt is a macro whose target depends on FUSE_USE_VERSION. */
 static inline int mcfs_session_loop_mt(struct fuse_session *session, struct fuse_loop_config *config) {
     return fuse_session_loop_mt(session, config);
+}
+
+/* Where libfuse's workers wait for requests. They are ended by pthread_cancel in this call, which must not unwind
+   through Swift. */
+static inline ssize_t mcfs_wire_read(int fd, void *buffer, size_t size, void *userdata) {
+    (void)userdata;
+    return read(fd, buffer, size);
+}
+
+/* umount2(2): its flags are an enumeration that Swift does not take as an int. */
+static inline int mcfs_unmount(const char *path) { return umount2(path, UMOUNT_NOFOLLOW); }
+static inline int mcfs_unmount_force(const char *path) {
+    return umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH);
 }

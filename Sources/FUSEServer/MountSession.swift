@@ -1,8 +1,13 @@
 internal import CFUSE
+internal import Glibc
+internal import Logging
 package import MCFSCore
 package import MountFS
 
 /// One FUSE mount: mounts, serves on its own threads, unmounts.
+///
+/// No thread of it waits for the network: a read that misses is answered by whoever fetched its bytes. Dropping the
+/// value leaves the mount in place; it lives until it is unmounted or the process ends.
 package final class MountSession: Sendable {
     package struct Options: Sendable {
         package var allowOther = false
@@ -12,13 +17,149 @@ package final class MountSession: Sendable {
         package init() {}
     }
 
+    /// KiB that the kernel reads ahead of a sequential reader, and around a page fault: enough for requests of 1 MiB to
+    /// overlap, not so much that a fault in a mapped file pulls in far more than it needs.
+    static let readAheadKibibytes = 2048
+
+    /// How long the kernel may take to say its first word, and a loop to end once its mount is gone.
+    private static let patience = Duration.seconds(10)
+
+    /// Absolute, without symbolic links.
+    package let mountpoint: String
+    private let context: ServingContext
+    private let loop: ServingLoop
+    private let kernelMount: KernelMount?
+
     /// Mounts; on return the kernel can be asked for the root.
     ///
-    /// `ended` is called once, from a thread of the session, when the mount is gone: by `unmount`, by `umount(8)`, or by the kernel.
-    package init(_ fileSystem: MountFS, at mountpoint: String, options: Options, ended: @escaping @Sendable () -> Void) throws(MCFSError) {
-        throw MCFSError(.unsupported, "not written yet")
+    /// `ended` is called once, from a thread of the session, when the mount is gone: by `unmount`, by `umount(8)`, or by
+    /// the kernel. It is not called where this throws.
+    /// - Throws: `cannotCreate`; nothing is left mounted.
+    package init(
+        _ fileSystem: MountFS, at mountpoint: String, options: Options, ended: @escaping @Sendable () -> Void
+    ) throws(MCFSError) {
+        LibraryLog.install()
+        self.mountpoint = try Self.resolve(mountpoint)
+        try Self.checkDevice(mountpoint: mountpoint)
+        var logger = Logger(label: "mcfs.fuse")
+        logger[metadataKey: "mount"] = "\(self.mountpoint)"
+        context = ServingContext(fileSystem, logger: logger)
+
+        // The loop's thread holds it until libfuse has made its last callback.
+        let userdata = Unmanaged.passRetained(context)
+        let session: OpaquePointer
+        do throws(MCFSError) {
+            session = try Self.mount(at: self.mountpoint, options: options, userdata: userdata.toOpaque())
+        } catch {
+            userdata.release()
+            throw error
+        }
+        let isUp = Flag()
+        loop = ServingLoop(session: session, context: context, threads: options.threads) {
+            userdata.release()
+            if isUp.isSet { ended() }
+        }
+        kernelMount = KernelMount(at: self.mountpoint)
+        isUp.set()
+        guard loop.start(), loop.waitForInitialization(Self.patience) else {
+            isUp.clear()
+            _ = KernelMount.unmount(self.mountpoint, force: true)
+            throw MCFSError(
+                .cannotCreate, "cannot mount on \(mountpoint): the kernel did not begin to talk to the mount")
+        }
+        if let kernelMount, !kernelMount.setReadAhead(kibibytes: Self.readAheadKibibytes) {
+            logger.debug("the kernel's read-ahead stays as it is: /sys is not writable")
+        }
     }
 
     /// Unmounts. `force` also where files are open or reads hang: they fail, the mountpoint is free on return.
-    package func unmount(force: Bool) throws(MCFSError) {}
+    ///
+    /// - Throws: `busy` where files are open or a process stands in it, and `force` is not set.
+    package func unmount(force: Bool) throws(MCFSError) {
+        if loop.isEnded { return }
+        if force { context.pending.close(errno: ENOTCONN) }
+        switch KernelMount.unmount(mountpoint, force: force) {
+        case .done, .notMounted: break
+        case .busy:
+            throw MCFSError(
+                .busy,
+                "cannot unmount \(mountpoint): a file in it is open or a process stands in it; end it, or use --force")
+        case .failed(let error):
+            throw MCFSError(.failed, "cannot unmount \(mountpoint): \(error)", cause: error)
+        }
+        // A copy of the mount in another mount namespace keeps the connection: there is nothing to wait for then.
+        if loop.waitForEnd(force ? .seconds(1) : .seconds(2)) || !force { return }
+        if kernelMount?.abort() == true { _ = loop.waitForEnd(Self.patience) }
+    }
+
+    /// Makes the kernel forget the pages of a tree entry's content. Waits for reads of it that are in flight; not for a thread that
+    /// answers requests.
+    package func forgetPages(of entry: UInt32) { loop.forgetPages(of: Node(number: UInt64(entry) + 1)) }
+
+    private static func resolve(_ mountpoint: String) throws(MCFSError) -> String {
+        guard let path = realpath(mountpoint, nil) else {
+            let error = Errno.current
+            throw MCFSError(.cannotCreate, "cannot mount on \(mountpoint): \(error)", cause: error)
+        }
+        defer { free(path) }
+        return String(cString: path)
+    }
+
+    private static func checkDevice(mountpoint: String) throws(MCFSError) {
+        do throws(Errno) {
+            _ = try OwnedDescriptor.open("/dev/fuse", O_RDWR)
+        } catch {
+            throw MCFSError(
+                .cannotCreate,
+                "cannot mount on \(mountpoint): /dev/fuse cannot be opened (\(error)); load the fuse module (modprobe "
+                    + "fuse), or run the container with --device /dev/fuse --cap-add SYS_ADMIN", cause: error)
+        }
+    }
+
+    private static func mount(
+        at mountpoint: String, options: Options, userdata: UnsafeMutableRawPointer
+    ) throws(MCFSError) -> OpaquePointer {
+        let (session, said) = LibraryLog.collecting { () -> OpaquePointer? in
+            guard let session = makeSession(options, userdata) else { return nil }
+            guard fuse_session_mount(session, mountpoint) == 0 else {
+                fuse_session_destroy(session)
+                return nil
+            }
+            guard WireTap.install(in: session) == 0 else {
+                fuse_session_unmount(session)
+                fuse_session_destroy(session)
+                return nil
+            }
+            return session
+        }
+        guard let session else {
+            let reason = said.isEmpty ? "libfuse refused" : said
+            let remedy = getuid() == 0 ? "; in a container, add --cap-add SYS_ADMIN" : "; install fuse3 (fusermount3)"
+            throw MCFSError(.cannotCreate, "cannot mount on \(mountpoint): \(reason)\(remedy)")
+        }
+        return session
+    }
+
+    private static func makeSession(_ options: Options, _ userdata: UnsafeMutableRawPointer) -> OpaquePointer? {
+        var text = "ro,default_permissions,subtype=mcfs,fsname=\(escape(options.sourceName))"
+        if options.allowOther { text += ",allow_other" }
+        var pointers = ["mcfs", "-o", text].map { (argument: String) in strdup(argument) }
+        defer { for pointer in pointers { free(pointer) } }
+        var operations = Operations.table()
+        return pointers.withUnsafeMutableBufferPointer { buffer in
+            var arguments = fuse_args(argc: CInt(buffer.count), argv: buffer.baseAddress, allocated: 0)
+            defer { fuse_opt_free_args(&arguments) }
+            return fuse_session_new(&arguments, &operations, MemoryLayout<fuse_lowlevel_ops>.size, userdata)
+        }
+    }
+
+    /// Commas divide options; control characters have no place in a table of mounts.
+    static func escape(_ name: String) -> String {
+        var result = ""
+        for scalar in name.unicodeScalars where scalar.value >= 32 {
+            if scalar == "," || scalar == "\\" { result.append("\\") }
+            result.unicodeScalars.append(scalar)
+        }
+        return result.isEmpty ? "mcfs" : result
+    }
 }

@@ -1,0 +1,149 @@
+internal import CFUSE
+internal import ChunkStore
+internal import Glibc
+internal import MCFSCore
+internal import Synchronization
+
+/// A read that waits for a fetch: owns its `Reply` and gives it up once, to whoever comes first: the fetch, an
+/// INTERRUPT of the kernel, or the end of the mount.
+///
+/// It is registered with libfuse by number, before it has the reply: libfuse calls back at once, holding the request's
+/// lock, when the INTERRUPT was faster than the read. An answer in that call would free the request under it, so an end
+/// that comes before `arm` is only remembered, and `arm` answers.
+final class PendingReply: ReadWaiter {
+    private struct State: ~Copyable {
+        var reply: Reply?
+        var isArmed = false
+        /// errno to answer, where the end came before the reply.
+        var earlyErrno: CInt?
+    }
+
+    let number: UInt64
+    private let state = Mutex(State())
+    private let replies: PendingReplies
+
+    fileprivate init(number: UInt64, replies: PendingReplies) {
+        self.number = number
+        self.replies = replies
+    }
+
+    func complete(_ result: consuming Result<FileRegion, MCFSError>) {
+        guard let reply = take() else { return }
+        switch consume result {
+        case .success(let region):
+            let count = region.count
+            if let error = reply.send(region) { replies.failed(error) } else { replies.succeeded(count) }
+        case .failure(let error):
+            reply.fail(error)
+            replies.failed(error)
+        }
+        replies.settle(number)
+    }
+
+    /// Ends the wait with an errno, from any thread, also from libfuse's interrupt callback.
+    func end(errno: CInt) {
+        let reply = state.withLock { state -> Reply? in
+            if !state.isArmed { state.earlyErrno = errno }
+            return state.reply.take()
+        }
+        guard let reply = consume reply else { return }
+        reply.fail(errno: errno)
+        replies.interrupted()
+        replies.settle(number)
+    }
+
+    fileprivate func arm(_ reply: consuming Reply) {
+        var slot: Reply? = consume reply
+        let errno = state.withLock { state -> CInt? in
+            state.isArmed = true
+            if let errno = state.earlyErrno { return errno }
+            state.reply = slot.take()
+            return nil
+        }
+        guard let errno, let reply = slot.take() else { return }
+        reply.fail(errno: errno)
+        replies.interrupted()
+        replies.settle(number)
+    }
+
+    private func take() -> Reply? { state.withLock { $0.reply.take() } }
+}
+
+/// The pending reads of one mount. Thread safe; calls `observer` without a lock.
+///
+/// Lock order: libfuse's request lock (held in an interrupt callback), then `table`, then a reply's `state`; replies
+/// are sent with none of ours held.
+final class PendingReplies: Sendable {
+    /// Hears how pending reads ended.
+    struct Observer: Sendable {
+        var succeeded: @Sendable (_ bytes: Int) -> Void
+        var failed: @Sendable (MCFSError) -> Void
+        var interrupted: @Sendable () -> Void
+    }
+
+    private struct Table {
+        var next: UInt64 = 1
+        /// Not answered yet, or being answered.
+        var waiting: [UInt64: PendingReply] = [:]
+        /// errno for everything that comes once the mount ends.
+        var closedErrno: CInt?
+    }
+
+    private let table = Mutex(Table())
+    private let drained = Guarded(())
+    private let observer: Observer
+
+    init(observer: Observer) { self.observer = observer }
+
+    /// Makes a waiter of a request that could not be answered at once.
+    func add(_ reply: consuming Reply) -> PendingReply {
+        let (waiter, closedErrno) = table.withLock { table in
+            let waiter = PendingReply(number: table.next, replies: self)
+            table.next += 1
+            table.waiting[waiter.number] = waiter
+            return (waiter, table.closedErrno)
+        }
+        if let closedErrno { waiter.end(errno: closedErrno) }
+        fuse_req_interrupt_func(
+            reply.request,
+            { request, number in
+                guard let request, let context = ServingContext.of(request) else { return }
+                context.pending.interrupt(UInt64(UInt(bitPattern: number)))
+            }, UnsafeMutableRawPointer(bitPattern: UInt(waiter.number)))
+        waiter.arm(reply)
+        return waiter
+    }
+
+    /// The reader was interrupted. Safe for numbers that were settled meanwhile.
+    func interrupt(_ number: UInt64) {
+        let waiter = table.withLock { $0.waiting[number] }
+        waiter?.end(errno: EINTR)
+    }
+
+    /// Answers everything that waits, now and from now on, with `errno`.
+    func close(errno: CInt) {
+        let waiters = table.withLock { table in
+            table.closedErrno = errno
+            return Array(table.waiting.values)
+        }
+        for waiter in waiters { waiter.end(errno: errno) }
+    }
+
+    /// Blocks until every reply has left, so that nobody touches the session any more. After `close` only: replies are
+    /// then on their way, and writing them does not block.
+    func waitUntilDrained() {
+        _ = drained.wait { _ in table.withLock { $0.waiting.isEmpty } ? true : nil }
+    }
+
+    var count: Int { table.withLock { $0.waiting.count } }
+
+    fileprivate func settle(_ number: UInt64) {
+        let waiter = table.withLock { $0.waiting.removeValue(forKey: number) }
+        withExtendedLifetime(waiter) {}
+        drained.update { _ in }
+    }
+
+    fileprivate func succeeded(_ bytes: Int) { observer.succeeded(bytes) }
+    fileprivate func failed(_ error: MCFSError) { observer.failed(error) }
+    fileprivate func interrupted() { observer.interrupted() }
+}

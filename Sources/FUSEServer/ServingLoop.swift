@@ -1,0 +1,103 @@
+internal import CFUSE
+internal import Glibc
+internal import Logging
+internal import MCFSCore
+internal import MountFS
+internal import Synchronization
+
+/// Serves one mounted libfuse session on threads of its own and clears it away when its loop has ended.
+///
+/// States: serving → ended. In between, in this order: the loop and its workers are gone; reads that wait are failed and
+/// their replies have left (a reply that comes later would find no session); the mount is taken away where it still
+/// stands; the session is freed; `ended` is called.
+// @unchecked: `session` is used by the loop's thread only.
+final class ServingLoop: @unchecked Sendable {
+    private let session: OpaquePointer
+    private let context: ServingContext
+    private let threads: Int
+    private let onEnd: @Sendable () -> Void
+    /// Whether the session may be notified; the lock is held while it is, so that it is not freed meanwhile.
+    private let notifying = Mutex(true)
+    private let hasEnded = Atomic<Bool>(false)
+
+    /// `session` is mounted; this object frees it.
+    init(session: OpaquePointer, context: ServingContext, threads: Int, onEnd: @escaping @Sendable () -> Void) {
+        self.session = session
+        self.context = context
+        self.threads = threads
+        self.onEnd = onEnd
+    }
+
+    var isEnded: Bool { hasEnded.load(ordering: .acquiring) }
+
+    /// - Returns: false where no thread could be made; the session is freed then.
+    func start() -> Bool {
+        // Signals are for the threads of the program.
+        var all = sigset_t()
+        var previous = sigset_t()
+        sigfillset(&all)
+        pthread_sigmask(SIG_SETMASK, &all, &previous)
+        defer { pthread_sigmask(SIG_SETMASK, &previous, nil) }
+        let reference = Unmanaged.passRetained(self)
+        var thread = pthread_t()
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                Unmanaged<ServingLoop>.fromOpaque(argument).takeRetainedValue().run()
+                return nil
+            }, reference.toOpaque())
+        guard result == 0 else {
+            reference.release()
+            clearAway()
+            return false
+        }
+        pthread_detach(thread)
+        return true
+    }
+
+    /// See `MountSession.forgetPages`.
+    func forgetPages(of node: Node) {
+        // A node that the kernel does not know is an error that means nothing.
+        notifying.withLock { isServing in
+            if isServing { _ = fuse_lowlevel_notify_inval_inode(session, node.number, 0, 0) }
+        }
+    }
+
+    /// - Returns: false where `timeout` passed first.
+    func waitForEnd(_ timeout: Duration) -> Bool {
+        context.changed.wait(until: Deadline(after: timeout)) { _ in isEnded ? true : nil } ?? false
+    }
+
+    /// Waits until the kernel has agreed on the protocol, which is when it begins to answer programs.
+    /// - Returns: false where the loop ended or `timeout` passed first.
+    func waitForInitialization(_ timeout: Duration) -> Bool {
+        _ = context.changed.wait(until: Deadline(after: timeout)) { _ in context.isInitialized || isEnded ? true : nil }
+        return context.isInitialized && !isEnded
+    }
+
+    private func run() {
+        if let configuration = fuse_loop_cfg_create() {
+            fuse_loop_cfg_set_clone_fd(configuration, 1)
+            fuse_loop_cfg_set_max_threads(configuration, UInt32(clamping: max(1, threads)))
+            let result = mcfs_session_loop_mt(session, configuration)
+            if result != 0 {
+                context.logger.error(
+                    "the mount's loop failed", metadata: ["errno": "\(String(cString: strerror(abs(result))))"])
+            }
+            fuse_loop_cfg_destroy(configuration)
+        }
+        clearAway()
+    }
+
+    private func clearAway() {
+        context.pending.close(errno: ENOTCONN)
+        context.pending.waitUntilDrained()
+        fuse_session_unmount(session)
+        notifying.withLock { $0 = false }
+        fuse_session_destroy(session)
+        hasEnded.store(true, ordering: .releasing)
+        context.changed.update { _ in }
+        onEnd()
+    }
+}

@@ -1,0 +1,21 @@
+package import ChunkStore
+package import MCFSCore
+
+/// Reads one file's content. `CachedFile` in a mount; something smaller in tests.
+package protocol ContentReading: AnyObject, Sendable {
+    /// As `CachedFile.read`.
+    func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome
+}
+
+/// Where a mount's bytes come from. `ChunkCache` in a mount; something smaller in tests.
+package protocol ContentStore: AnyObject, Sendable {
+    func openContent(_ content: FileContent) throws(MCFSError) -> any ContentReading
+    /// Bytes of it that are local.
+    func localBytes(of id: BlobID, size: UInt64) -> UInt64
+}
+
+extension CachedFile: ContentReading {}
+
+extension ChunkCache: ContentStore {
+    package func openContent(_ content: FileContent) -> any ContentReading { open(content) }
+}

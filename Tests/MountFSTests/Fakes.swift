@@ -1,0 +1,110 @@
+import Catalog
+import MCFSCore
+import MountFS
+import Synchronization
+
+@testable import ChunkStore
+
+/// A source that is only a name.
+final class NamedSource: ByteSource {
+    let name: String
+    let hasRandomAccess = true
+    init(_ name: String) { self.name = name }
+    func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
+        throw MCFSError(.unsupported, "a test reads through the store")
+    }
+}
+
+/// Answers from memory, or as it is told to.
+final class FakeStore: ContentStore {
+    enum Behaviour: Sendable {
+        case hit
+        case miss
+        case fails(MCFSError.Code)
+    }
+
+    struct State {
+        var behaviour: [BlobID: Behaviour] = [:]
+        var opened: [BlobID] = []
+        var ranges: [ByteRange] = []
+        var waiters: [any ReadWaiter] = []
+    }
+
+    let state = Mutex(State())
+
+    func openContent(_ content: FileContent) throws(MCFSError) -> any ContentReading {
+        state.withLock { $0.opened.append(content.id) }
+        return FakeFile(content: content, store: self)
+    }
+
+    func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size / 2 }
+}
+
+final class FakeFile: ContentReading {
+    let content: FileContent
+    let store: FakeStore
+
+    init(content: FileContent, store: FakeStore) {
+        self.content = content
+        self.store = store
+    }
+
+    func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {
+        let behaviour = store.state.withLock { state in
+            state.ranges.append(range)
+            return state.behaviour[content.id] ?? .hit
+        }
+        switch behaviour {
+        case .hit: return .region(Bytes(range).region)
+        case .miss:
+            let waiter = makeWaiter()
+            store.state.withLock { $0.waiters.append(waiter) }
+            return .pending
+        case .fails(let code): throw MCFSError(code, "the test says so")
+        }
+    }
+}
+
+/// Byte i of every file of the tests is i modulo 251.
+final class Bytes: @unchecked Sendable {
+    // @unchecked: written in `init` only.
+    let buffer: UnsafeMutableRawBufferPointer
+
+    init(_ range: ByteRange) {
+        buffer = .allocate(byteCount: Int(range.count), alignment: 1)
+        for index in buffer.indices { buffer[index] = UInt8((range.lowerBound + UInt64(index)) % 251) }
+    }
+
+    deinit { buffer.deallocate() }
+
+    var region: FileRegion {
+        FileRegion(storage: .memory(UnsafeRawBufferPointer(buffer)), count: buffer.count, owner: self)
+    }
+}
+
+final class NullWaiter: ReadWaiter {
+    func complete(_ result: consuming Result<FileRegion, MCFSError>) {}
+}
+
+extension MountFS {
+    func find(_ name: String, in directory: Node = .root) throws(MCFSError) -> NodeAttributes? {
+        let result = Array(name.utf8).withUnsafeBytes { bytes -> Result<NodeAttributes?, MCFSError> in
+            do throws(MCFSError) { return .success(try lookup(bytes, in: directory)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    func names(_ directory: Node, from position: UInt64 = 0, max: Int = .max) throws(MCFSError) -> (
+        [String], next: UInt64
+    ) {
+        var names: [String] = []
+        var next = position
+        try list(directory, from: position) { name, entry in
+            if names.count == max { return false }
+            names.append(String(decoding: name, as: UTF8.self))
+            next = entry.nextPosition
+            return true
+        }
+        return (names, next)
+    }
+}
