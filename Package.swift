@@ -18,9 +18,13 @@ let tomlKit: Target.Dependency = .product(name: "TOMLKit", package: "TOMLKit")
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 /// A module and its tests. What a module may import of ours is checked by scripts/check-layers.
-func module(_ name: String, ours: [String], libraries: [Target.Dependency] = []) -> [Target] {
+func module(
+    _ name: String, ours: [String], libraries: [Target.Dependency] = [], onlyForTests: [String] = []
+) -> [Target] {
     let dependencies = ours.map { Target.Dependency.target(name: $0) } + libraries
-    let forTests = Set(ours + [name, "MCFSCore", "MCFSTestSupport"]).sorted().map { Target.Dependency.target(name: $0) }
+    let forTests = Set(ours + onlyForTests + [name, "MCFSCore", "MCFSTestSupport"]).sorted().map {
+        Target.Dependency.target(name: $0)
+    }
     return [
         .target(name: name, dependencies: dependencies, swiftSettings: settings),
         .testTarget(name: "\(name)Tests", dependencies: forTests + libraries, swiftSettings: settings),
@@ -55,16 +59,23 @@ let package = Package(
             name: "mcfs",
             dependencies: ["ControlAPI", "Daemon", "MCFSCore", argumentParser, logging],
             swiftSettings: settings),
+        .testTarget(
+            name: "CLITests",
+            dependencies: ["ControlAPI", "Daemon", "MCFSCore", "MCFSTestSupport", "mcfs", argumentParser],
+            swiftSettings: settings),
     ]
         + module("Catalog", ours: ["MCFSCore"], libraries: [crypto, grdb])
-        + module("ChunkStore", ours: ["CLinux", "MCFSCore"], libraries: [crypto, grdb, logging])
+        + module("ChunkStore", ours: ["CLinux", "MCFSCore"], libraries: [crypto, logging])
         + module("ControlAPI", ours: ["MCFSCore", "Transport"])
         + module(
             "Daemon",
             ours: [
-                "Catalog", "ChunkStore", "ControlAPI", "FUSEServer", "MCFSCore", "MountFS", "OCI", "Origins", "Transport",
+                "CLinux", "Catalog", "ChunkStore", "ControlAPI", "FUSEServer", "MCFSCore", "MountFS", "OCI", "Origins",
+                "Transport",
             ], libraries: [flyingFox, logging, yams])
-        + module("FUSEServer", ours: ["CFUSE", "CLinux", "MCFSCore", "MountFS"], libraries: [logging])
+        + module(
+            "FUSEServer", ours: ["CFUSE", "ChunkStore", "CLinux", "MCFSCore", "MountFS"], libraries: [logging],
+            onlyForTests: ["Catalog"])
         + module("MCFSCore", ours: ["CLinux"], libraries: [crypto])
         + module("MountFS", ours: ["Catalog", "ChunkStore", "CLinux", "MCFSCore"])
         + module("OCI", ours: ["CZlib", "CZstd", "MCFSCore", "Transport"], libraries: [crypto, logging, tomlKit])

@@ -1,0 +1,105 @@
+/// What is fetched ahead of reads once a mount is there.
+package enum PrefetchMode: String, Codable, Sendable, CaseIterable {
+    /// Nothing.
+    case none
+    /// Small files: what engines look at before they read weights or kernels.
+    case auto
+    /// Everything.
+    case all
+}
+
+/// Whose request it is: where relative folders start and where credentials are looked up. The daemon keeps the
+/// variables in memory only, as long as the mount or the job lives.
+package struct Caller: Codable, Sendable {
+    /// Absolute.
+    package var workingDirectory: String
+    package var environment: [String: String]
+
+    package init(workingDirectory: String, environment: [String: String]) {
+        self.workingDirectory = workingDirectory
+        self.environment = environment
+    }
+}
+
+/// `POST /v1/mounts`.
+package struct MountRequest: Codable, Sendable {
+    /// As the user typed them: `[SUBDIR=]REFERENCE`.
+    package var references: [String]
+    /// Absolute.
+    package var mountpoint: String
+    package var prefetch: PrefetchMode
+    package var offline: Bool
+    package var allowOther: Bool
+    package var caller: Caller
+
+    package init(
+        references: [String], mountpoint: String, prefetch: PrefetchMode = .none, offline: Bool = false,
+        allowOther: Bool = false, caller: Caller
+    ) {
+        self.references = references
+        self.mountpoint = mountpoint
+        self.prefetch = prefetch
+        self.offline = offline
+        self.allowOther = allowOther
+        self.caller = caller
+    }
+}
+
+/// `DELETE /v1/mounts`.
+package struct UnmountRequest: Codable, Sendable {
+    package var mountpoint: String
+    package var lazy: Bool
+    package var force: Bool
+
+    package init(mountpoint: String, lazy: Bool = false, force: Bool = false) {
+        self.mountpoint = mountpoint
+        self.lazy = lazy
+        self.force = force
+    }
+}
+
+/// A reference, or a path below a mountpoint, and which of its files are meant. Body of `/v1/ls`, `/v1/prefetch`,
+/// `/v1/pins`, `/v1/evict`.
+package struct SelectionRequest: Codable, Sendable {
+    /// A reference as typed, or an absolute path.
+    package var target: String
+    /// Globs on paths below the target; empty: everything.
+    package var include: [String]
+    package var exclude: [String]
+    package var caller: Caller
+    /// `/v1/ls`: everything below, not only the children.
+    package var recursive: Bool
+    /// `/v1/prefetch`: answer at once, work on.
+    package var background: Bool
+
+    package init(
+        target: String, include: [String] = [], exclude: [String] = [], caller: Caller, recursive: Bool = false,
+        background: Bool = false
+    ) {
+        self.target = target
+        self.include = include
+        self.exclude = exclude
+        self.caller = caller
+        self.recursive = recursive
+        self.background = background
+    }
+}
+
+/// `POST /v1/gc`.
+package struct CollectRequest: Codable, Sendable {
+    /// Bytes to go down to; nil: the cache's own bound.
+    package var bytesMax: UInt64?
+
+    package init(bytesMax: UInt64?) { self.bytesMax = bytesMax }
+}
+
+/// `POST /v1/verify`.
+package struct VerifyRequest: Codable, Sendable {
+    package var repair: Bool
+    package var caller: Caller
+
+    package init(repair: Bool, caller: Caller) {
+        self.repair = repair
+        self.caller = caller
+    }
+}

@@ -1,0 +1,146 @@
+/// One entry of `mcfs ls --json`.
+package struct ListedEntry: Codable, Sendable {
+    package var path: String
+    /// `directory`, `file`, `symlink`, `fifo`, `characterDevice`, `blockDevice`.
+    package var type: String
+    /// Bytes of a file, length of a link's target, 0 else.
+    package var size: UInt64
+    package var bytesLocal: UInt64
+    /// Whether this host's GPUs can run it; null while nothing looks at kernels.
+    package var verdict: String?
+    /// Permission bits in octal.
+    package var mode: String
+    /// Seconds since 1970.
+    package var modified: Int64
+    /// Of a symbolic link.
+    package var target: String?
+
+    package init(
+        path: String, type: String, size: UInt64, bytesLocal: UInt64, mode: String, modified: Int64, target: String?
+    ) {
+        self.path = path
+        self.type = type
+        self.size = size
+        self.bytesLocal = bytesLocal
+        self.mode = mode
+        self.modified = modified
+        self.target = target
+    }
+
+    /// Written out because `verdict` stands there as null.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(path, forKey: .path)
+        try container.encode(type, forKey: .type)
+        try container.encode(size, forKey: .size)
+        try container.encode(bytesLocal, forKey: .bytesLocal)
+        try container.encode(verdict, forKey: .verdict)
+        try container.encode(mode, forKey: .mode)
+        try container.encode(modified, forKey: .modified)
+        try container.encodeIfPresent(target, forKey: .target)
+    }
+}
+
+/// `mcfs ls --json`.
+package struct Listing: Codable, Sendable {
+    package var entries: [ListedEntry]
+    package init(entries: [ListedEntry]) { self.entries = entries }
+}
+
+/// Last line of `mcfs prefetch --json`. `done` is false where the work goes on in the background.
+package struct PrefetchResult: Codable, Sendable {
+    package var done: Bool
+    package var bytes: UInt64
+    package var files: Int
+    package var seconds: Double
+
+    package init(done: Bool, bytes: UInt64, files: Int, seconds: Double) {
+        self.done = done
+        self.bytes = bytes
+        self.files = files
+        self.seconds = seconds
+    }
+}
+
+/// `mcfs pin --json` and `mcfs unpin --json`.
+package struct PinResult: Codable, Sendable {
+    package var references: [String]
+    package var bytesPinned: UInt64
+
+    package init(references: [String], bytesPinned: UInt64) {
+        self.references = references
+        self.bytesPinned = bytesPinned
+    }
+}
+
+/// `GET /v1/pins`.
+package struct PinList: Codable, Sendable {
+    package struct Pin: Codable, Sendable {
+        package var reference: String
+        package var resolved: String
+        package var include: [String]
+        package var exclude: [String]
+
+        package init(reference: String, resolved: String, include: [String], exclude: [String]) {
+            self.reference = reference
+            self.resolved = resolved
+            self.include = include
+            self.exclude = exclude
+        }
+    }
+    package var pins: [Pin]
+    package init(pins: [Pin]) { self.pins = pins }
+}
+
+/// `mcfs evict --json` and `mcfs gc --json`.
+package struct EvictResult: Codable, Sendable {
+    package var bytesFreed: UInt64
+    package var bytesUsed: UInt64
+    /// Bytes that were asked for and stay because they are pinned.
+    package var bytesKept: UInt64
+
+    package init(bytesFreed: UInt64, bytesUsed: UInt64, bytesKept: UInt64) {
+        self.bytesFreed = bytesFreed
+        self.bytesUsed = bytesUsed
+        self.bytesKept = bytesKept
+    }
+}
+
+/// `mcfs verify --json`.
+package struct VerifyResult: Codable, Sendable {
+    package struct Finding: Codable, Sendable {
+        package var blob: String
+        package var message: String
+        package var repaired: Bool
+
+        package init(blob: String, message: String, repaired: Bool) {
+            self.blob = blob
+            self.message = message
+            self.repaired = repaired
+        }
+    }
+    /// Complete contents that were compared with their digest.
+    package var filesChecked: Int
+    package var bytesChecked: UInt64
+    /// Complete contents whose origin gives no digest.
+    package var filesUnverifiable: Int
+    package var findings: [Finding]
+
+    package init(filesChecked: Int, bytesChecked: UInt64, filesUnverifiable: Int, findings: [Finding]) {
+        self.filesChecked = filesChecked
+        self.bytesChecked = bytesChecked
+        self.filesUnverifiable = filesUnverifiable
+        self.findings = findings
+    }
+}
+
+/// `GET /v1/mounts`.
+package struct MountList: Codable, Sendable {
+    package var mounts: [MountStatus]
+    package init(mounts: [MountStatus]) { self.mounts = mounts }
+}
+
+/// The answer of what has nothing to say.
+package struct Empty: Codable, Sendable {
+    package init() {}
+}

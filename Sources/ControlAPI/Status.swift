@@ -1,0 +1,136 @@
+/// What `mcfs status --json` prints.
+package struct Status: Codable, Sendable {
+    package var cache: CacheStatus
+    package var jobs: [JobStatus]
+    package var mounts: [MountStatus]
+    package var version: String
+
+    package init(cache: CacheStatus, mounts: [MountStatus], jobs: [JobStatus], version: String) {
+        self.cache = cache
+        self.mounts = mounts
+        self.jobs = jobs
+        self.version = version
+    }
+}
+
+package struct CacheStatus: Codable, Sendable {
+    package var directory: String
+    package var bytesUsed: UInt64
+    package var bytesMax: UInt64
+    package var bytesPinned: UInt64
+    /// What went wrong lately, a sentence each, newest last.
+    package var problems: [String]
+
+    package init(
+        directory: String, bytesUsed: UInt64 = 0, bytesMax: UInt64 = 0, bytesPinned: UInt64 = 0, problems: [String] = []
+    ) {
+        self.problems = problems
+        self.directory = directory
+        self.bytesUsed = bytesUsed
+        self.bytesMax = bytesMax
+        self.bytesPinned = bytesPinned
+    }
+}
+
+/// Long work that the daemon does now.
+package struct JobStatus: Codable, Sendable {
+    package var kind: String
+    package var target: String
+    package var progress: Progress
+
+    package init(kind: String, target: String, progress: Progress) {
+        self.kind = kind
+        self.target = target
+        self.progress = progress
+    }
+}
+
+package struct MountStatus: Codable, Sendable {
+    package enum State: String, Codable, Sendable {
+        case ready
+        /// The last request to an origin failed.
+        case degraded
+        /// Mounted without its origins: only what is local can be read.
+        case offline
+    }
+
+    package struct Reference: Codable, Sendable {
+        package var reference: String
+        package var resolved: String
+        package var entries: Int
+        package var bytesTotal: UInt64
+        package var bytesLocal: UInt64
+
+        package init(reference: String, resolved: String, entries: Int, bytesTotal: UInt64, bytesLocal: UInt64) {
+            self.reference = reference
+            self.resolved = resolved
+            self.entries = entries
+            self.bytesTotal = bytesTotal
+            self.bytesLocal = bytesLocal
+        }
+    }
+
+    package struct View: Codable, Sendable {
+        package var gpu: [String] = []
+        package var hiddenEntries = 0
+        package init() {}
+    }
+
+    package struct Reads: Codable, Sendable {
+        package var count: UInt64 = 0
+        package var bytes: UInt64 = 0
+        package var hits: UInt64 = 0
+        package var misses: UInt64 = 0
+        package var errors: UInt64 = 0
+        package init() {}
+    }
+
+    package struct OriginTraffic: Codable, Sendable {
+        package var requests: UInt64 = 0
+        package var bytes: UInt64 = 0
+        package var retries: UInt64 = 0
+        package var errors: UInt64 = 0
+        package init() {}
+    }
+
+    package var mountpoint: String
+    package var state: State
+    package var readOnly: Bool
+    package var upper: String?
+    package var references: [Reference]
+    package var view = View()
+    package var reads: Reads
+    package var origin: OriginTraffic
+    package var passthrough: Bool
+    /// What is wrong now, a sentence each.
+    package var problems: [String]
+
+    package init(
+        mountpoint: String, state: State, readOnly: Bool, references: [Reference], reads: Reads, origin: OriginTraffic,
+        passthrough: Bool, problems: [String]
+    ) {
+        self.mountpoint = mountpoint
+        self.state = state
+        self.readOnly = readOnly
+        self.references = references
+        self.reads = reads
+        self.origin = origin
+        self.passthrough = passthrough
+        self.problems = problems
+    }
+
+    /// Written out because `upper` stands there as null, where the synthesised form leaves the key away.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(mountpoint, forKey: .mountpoint)
+        try container.encode(state, forKey: .state)
+        try container.encode(readOnly, forKey: .readOnly)
+        try container.encode(upper, forKey: .upper)
+        try container.encode(references, forKey: .references)
+        try container.encode(view, forKey: .view)
+        try container.encode(reads, forKey: .reads)
+        try container.encode(origin, forKey: .origin)
+        try container.encode(passthrough, forKey: .passthrough)
+        try container.encode(problems, forKey: .problems)
+    }
+}

@@ -1,0 +1,87 @@
+internal import Glibc
+package import MCFSCore
+
+/// A cache directory that this process owns: nobody else serves it while this value lives.
+///
+/// `lock` is held with flock(2), which the kernel releases however the process ends; `VERSION` says which format the
+/// directory has.
+package final class CacheLock: Sendable {
+    static let version = "mcfs cache 1"
+
+    package let path: String
+    private let lock: OwnedDescriptor
+
+    /// Makes the directory where it is missing and takes its lock.
+    ///
+    /// - Throws: `busy` where another daemon holds it, with its process id; `cannotCreate`; `configuration` where
+    ///   another version of mcfs wrote it.
+    package init(_ path: String) throws(MCFSError) {
+        self.path = path
+        try Self.makeDirectories(path)
+        do {
+            lock = try OwnedDescriptor.open(path + "/lock", O_RDWR | O_CREAT)
+        } catch {
+            throw MCFSError(
+                .cannotCreate, "cannot make the lock of the cache directory \(path): \(error)", cause: error)
+        }
+        guard flock(lock.rawValue, LOCK_EX | LOCK_NB) == 0 else {
+            let owner = String(decoding: (try? SmallFile.read(path + "/lock", bytesMax: 100)) ?? [], as: UTF8.self)
+            let process = owner.split(whereSeparator: \.isWhitespace).first.map { " (process \($0))" } ?? ""
+            throw MCFSError(
+                .busy,
+                "another daemon\(process) serves the cache directory \(path); use it, end it, or give another --cache-dir"
+            )
+        }
+        do { try SmallFile.write("\(getpid())\n", to: lock) } catch {
+            throw MCFSError(
+                .cannotCreate, "cannot write the lock of the cache directory \(path): \(error)", cause: error)
+        }
+        try Self.checkVersion(path)
+    }
+
+    private static func checkVersion(_ path: String) throws(MCFSError) {
+        let file = path + "/VERSION"
+        do {
+            let found = String(decoding: try SmallFile.read(file, bytesMax: 4096), as: UTF8.self)
+            let line = found.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
+            if line == version { return }
+            // An empty file is what a crash between making and writing it leaves.
+            if !line.isEmpty {
+                throw MCFSError(
+                    .configuration,
+                    "the cache directory \(path) is of another version ('\(line.prefix(60))', this mcfs has '\(version)'); give another --cache-dir or remove it"
+                )
+            }
+        } catch let error as MCFSError {
+            throw error
+        } catch {
+            guard error as? Errno == .noEntry else {
+                throw MCFSError(.configuration, "cannot read \(file): \(error)")
+            }
+        }
+        do {
+            try SmallFile.write(version + "\n", to: OwnedDescriptor.open(file, O_RDWR | O_CREAT, mode: 0o644))
+        } catch {
+            throw MCFSError(.cannotCreate, "cannot write \(file): \(error)", cause: error)
+        }
+    }
+
+    /// Mode 0700: what is cached may be private to the user whose credentials fetched it.
+    static func makeDirectories(_ path: String) throws(MCFSError) {
+        var made = ""
+        for component in path.split(separator: "/") {
+            made += "/" + component
+            if mkdir(made, 0o700) == 0 || errno == EEXIST { continue }
+            let error = Errno.current
+            var status = stat()
+            if stat(made, &status) == 0 { continue }
+            throw MCFSError(
+                .cannotCreate, "cannot make the cache directory \(path): \(error); give another --cache-dir",
+                cause: error)
+        }
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+            throw MCFSError(.cannotCreate, "the cache directory \(path) is not a directory; give another --cache-dir")
+        }
+    }
+}

@@ -1,0 +1,206 @@
+internal import ControlAPI
+internal import FlyingFox
+internal import FlyingSocks
+internal import FoundationEssentials
+internal import Glibc
+internal import Logging
+internal import MCFSCore
+internal import Synchronization
+
+/// HTTP on the Unix socket of a cache directory. Answers come from `MountService`, on threads of their own.
+final class ControlServer: Sendable {
+    private let isStopping = Mutex(false)
+    /// Longest request, in bytes: references, globs and environment variables.
+    private static let requestBytesMax = 1 << 20
+    /// No request is cut off by the server: jobs end by themselves.
+    private static let requestTimeoutSeconds: Double = 365 * 24 * 3600
+
+    private let service: MountService
+    private let socket: ControlSocket
+    private let server: HTTPServer
+
+    /// - Throws: `cannotCreate` where the path of the socket is too long even in its short form.
+    init(_ service: MountService, cacheDirectory: String) throws(MCFSError) {
+        self.service = service
+        socket = try ControlSocket(cacheDirectory: cacheDirectory)
+        // FlyingFox's own limit; `ControlSocket` gives a short address for anything longer.
+        guard socket.address.utf8.count <= ControlSocket.pathBytesMax else {
+            throw MCFSError(
+                .cannotCreate, "the path of the control socket \(socket.path) is too long; give another --cache-dir")
+        }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(socket.address.utf8)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+        server = HTTPServer(
+            config: HTTPServer.Configuration(
+                address: address, timeout: Self.requestTimeoutSeconds, logger: .disabled),
+            handler: Router(service: service))
+    }
+
+    /// Serves until `stop`; on `onListening` requests are accepted.
+    ///
+    /// A socket that is there is a dead daemon's: whoever calls this holds the cache directory's lock.
+    func run(onListening: @escaping @Sendable () -> Void) async throws(MCFSError) {
+        unlink(socket.address)
+        let waiter = Task { [server, socket] in
+            try await server.waitUntilListening()
+            chmod(socket.address, 0o600)
+            onListening()
+        }
+        defer { waiter.cancel() }
+        do { try await server.run() } catch {
+            // What the server waits in ends with an error when it is stopped.
+            if Task.isCancelled || isStopping.withLock({ $0 }) { return }
+            throw MCFSError(.cannotCreate, "cannot serve the control socket \(socket.path): \(error)")
+        }
+    }
+
+    /// Nobody finds the socket any more; answers under way get `seconds` to end.
+    func stop(seconds: Double) async {
+        isStopping.withLock { $0 = true }
+        unlink(socket.address)
+        await server.stop(timeout: seconds)
+    }
+
+    /// One handler for all paths: fewer moving parts than a table of routes, and unknown paths get our own error.
+    private struct Router: HTTPHandler {
+        let service: MountService
+
+        func handleRequest(_ request: HTTPRequest) async throws -> HTTPResponse {
+            service.noteRequest()
+            do {
+                return try await answer(request)
+            } catch let error as MCFSError {
+                return ControlServer.response(error)
+            } catch {
+                return ControlServer.response(MCFSError(.failed, "the request failed: \(error)"))
+            }
+        }
+
+        private func answer(_ request: HTTPRequest) async throws -> HTTPResponse {
+            let service = service
+            switch (request.method, request.path) {
+            case (.GET, "/healthz"):
+                return ControlServer.text("ok\n", type: "text/plain; charset=utf-8")
+            case (.GET, "/metrics"):
+                let text = try await WorkerThread.run { () throws(MCFSError) in service.metrics() }
+                return ControlServer.text(text, type: "text/plain; version=0.0.4; charset=utf-8")
+            case (.GET, "/v1/status"):
+                return try ControlServer.json(try await WorkerThread.run { () throws(MCFSError) in service.status() })
+            case (.GET, "/v1/mounts"):
+                return try ControlServer.json(
+                    try await WorkerThread.run { () throws(MCFSError) in MountList(mounts: service.status().mounts) })
+            case (.GET, "/v1/pins"):
+                return try ControlServer.json(try await WorkerThread.run { () throws(MCFSError) in try service.pins() })
+            default:
+                return try await work(request)
+            }
+        }
+
+        private func work(_ request: HTTPRequest) async throws -> HTTPResponse {
+            let service = service
+            switch (request.method, request.path) {
+            case (.POST, "/v1/mounts"):
+                let body: MountRequest = try await decode(request)
+                return try await stream(
+                    service.begin("mount", body.mountpoint) { job throws(MCFSError) in try service.mount(body, job: job)
+                    })
+            case (.DELETE, "/v1/mounts"):
+                let body: UnmountRequest = try await decode(request)
+                return try await stream(
+                    service.begin("umount", body.mountpoint, endsWithCaller: false) { _ throws(MCFSError) -> Empty in
+                        try service.unmount(body)
+                        return Empty()
+                    })
+            case (.POST, "/v1/ls"):
+                return try await selection(request, "ls") { body, job throws(MCFSError) in
+                    try service.list(body, job: job)
+                }
+            case (.POST, "/v1/prefetch"):
+                return try await selection(request, "prefetch") { body, job throws(MCFSError) in
+                    try service.prefetch(body, job: job)
+                }
+            case (.POST, "/v1/pins"):
+                return try await selection(request, "pin") { body, job throws(MCFSError) in
+                    try service.pin(body, job: job)
+                }
+            case (.DELETE, "/v1/pins"):
+                return try await selection(request, "unpin") { body, _ throws(MCFSError) in try service.unpin(body) }
+            case (.POST, "/v1/evict"):
+                return try await selection(request, "evict") { body, job throws(MCFSError) in
+                    try service.evict(body, job: job)
+                }
+            case (.POST, "/v1/gc"):
+                let body: CollectRequest = try await decode(request)
+                return try await stream(
+                    service.begin("gc", service.configuration.cacheDirectory) { _ throws(MCFSError) in
+                        service.collect(body)
+                    })
+            case (.POST, "/v1/verify"):
+                let body: VerifyRequest = try await decode(request)
+                return try await stream(
+                    service.begin("verify", service.configuration.cacheDirectory) { job throws(MCFSError) in
+                        try service.verify(body, job: job)
+                    })
+            default:
+                throw MCFSError(.notFound, "there is no \(request.method.rawValue) \(request.path) here")
+            }
+        }
+
+        private func selection<Value: Codable & Sendable>(
+            _ request: HTTPRequest, _ kind: String,
+            _ work: @escaping @Sendable (SelectionRequest, Job) throws(MCFSError) -> Value
+        ) async throws -> HTTPResponse {
+            let body: SelectionRequest = try await decode(request)
+            return try await stream(
+                service.begin(kind, body.target) { job throws(MCFSError) in try work(body, job) })
+        }
+
+        private func decode<Body: Decodable>(_ request: HTTPRequest) async throws -> Body {
+            guard let count = request.bodySequence.count, count <= ControlServer.requestBytesMax else {
+                throw MCFSError(.usage, "the request is longer than \(ControlServer.requestBytesMax) bytes")
+            }
+            return try JSON.decode(Body.self, Array(try await request.bodyData))
+        }
+
+        /// The answer begins with the first event, so that a request that fails at once has the status of its error.
+        private func stream(_ events: AsyncStream<Job.Output>) async throws -> HTTPResponse {
+            var iterator = events.makeAsyncIterator()
+            switch await iterator.next() {
+            case .failure(let error): return ControlServer.response(error)
+            case nil: throw MCFSError(.failed, "the request ended without an answer")
+            case .line(let first):
+                let body = EventBody(first: first, rest: events) { output in
+                    switch output {
+                    case .line(let line): line
+                    case .failure(let error): ControlServer.line(error)
+                    }
+                }
+                return HTTPResponse(
+                    statusCode: .ok, headers: [.contentType: "application/x-ndjson"], body: HTTPBodySequence(from: body)
+                )
+            }
+        }
+    }
+
+    private static func line(_ error: MCFSError) -> [UInt8] {
+        ((try? JSON.line(Event<Empty>(error: ControlError(error)))) ?? []) + [UInt8(ascii: "\n")]
+    }
+
+    private static func response(_ error: MCFSError) -> HTTPResponse {
+        HTTPResponse(
+            statusCode: error.code.httpStatus, headers: [.contentType: "application/json"],
+            body: Data((try? JSON.line(ErrorDocument(error))) ?? []))
+    }
+
+    private static func json(_ value: some Encodable) throws -> HTTPResponse {
+        HTTPResponse(
+            statusCode: .ok, headers: [.contentType: "application/json"],
+            body: Data(try JSON.document(value) + [UInt8(ascii: "\n")]))
+    }
+
+    private static func text(_ text: String, type: String) -> HTTPResponse {
+        HTTPResponse(statusCode: .ok, headers: [.contentType: type], body: Data(text.utf8))
+    }
+}

@@ -1,0 +1,159 @@
+internal import CLinux
+package import ControlAPI
+internal import ChunkStore
+internal import Glibc
+package import Logging
+package import MCFSCore
+internal import Synchronization
+
+/// The daemon in the calling process: from taking the cache directory's lock to giving it back.
+package final class DaemonProcess: Sendable {
+    private let lock: CacheLock
+    private let service: MountService
+    private let server: ControlServer
+    private let logger: Logger
+    private let serverError = Mutex<MCFSError?>(nil)
+
+    private enum Phase { case starting, listening, failed }
+    private let phase = Mutex(Phase.starting)
+
+    private static let stopSeconds: Double = 2
+
+    /// Blocks signals, so it must come before the first thread is started. Takes the lock and reads the cache.
+    ///
+    /// - Throws: `busy` where another daemon has the cache directory, `cannotCreate`, `configuration`.
+    package init(_ configuration: Configuration, logger: Logger) throws(MCFSError) {
+        // What the daemon makes is its user's alone.
+        umask(0o077)
+        // One heap for each core, not eight: what one thread frees another can use.
+        mcfs_limit_heaps(2)
+        lock = try CacheLock(configuration.cacheDirectory)
+        self.logger = logger
+        service = try MountService(directory: lock, configuration: configuration, logger: logger) { Signals.wake() }
+        server = try ControlServer(service, cacheDirectory: configuration.cacheDirectory)
+    }
+
+    /// Serves until a signal, or until there is nothing to do.
+    ///
+    /// - Parameters:
+    ///   - first: a mount that this process is for: it is made once the socket listens, and the process ends with it.
+    ///   - onReady: called once requests are accepted and `first` is mounted.
+    /// - Throws: what kept it from starting, or `first`'s error; nothing is left mounted then.
+    package func run(
+        signals: consuming ProcessSignals, first: (MountRequest, @Sendable (Event<MountStatus>) -> Void)? = nil,
+        onReady: @escaping @Sendable (MountStatus?) -> Void
+    ) throws(MCFSError) {
+        var signals = signals.signals
+        let task = Task { [server, self] in
+            do throws(MCFSError) {
+                try await server.run { [self] in
+                    phase.withLock { $0 = .listening }
+                    Signals.wake()
+                }
+            } catch {
+                serverError.withLock { $0 = error }
+                phase.withLock { $0 = .failed }
+                Signals.wake()
+            }
+        }
+        while phase.withLock({ $0 == .starting }) {
+            if case .end = signals.wait(milliseconds: 1000) { return stop(task) }
+        }
+        if let error = serverError.withLock({ $0 }) { throw error }
+        logger.info("the daemon listens", metadata: ["cache": "\(lock.path)", "pid": "\(getpid())"])
+
+        var mountpoint: String?
+        if let (request, onEvent) = first {
+            do {
+                let status = try makeFirst(request, onEvent, &signals)
+                mountpoint = request.mountpoint
+                onReady(status)
+            } catch {
+                stop(task)
+                throw error
+            }
+        } else {
+            onReady(nil)
+        }
+        rest(&signals, until: mountpoint)
+        stop(task)
+        if let error = serverError.withLock({ $0 }) { throw error }
+    }
+
+    /// Waits for the end: a signal, idleness, or that the mount which the process is for is gone.
+    private func rest(_ signals: inout Signals, until mountpoint: String?) {
+        while true {
+            let event = signals.wait(milliseconds: service.mounts.isEmpty && service.jobs.isEmpty ? 100 : 1000)
+            if case .end = event { return logger.notice("the daemon was asked to end") }
+            if phase.withLock({ $0 == .failed }) { return }
+            if case .timeout = event { for job in service.jobs.all { job.heartbeat() } }
+            if let mountpoint {
+                if service.mounts.mount(at: mountpoint) == nil, service.mounts.isEmpty { return }
+            } else if service.isIdle, service.mounts.closeIfEmpty() {
+                return logger.info("the daemon ends: nothing is mounted and nobody asked for anything")
+            }
+        }
+    }
+
+    private func makeFirst(
+        _ request: MountRequest, _ onEvent: @escaping @Sendable (Event<MountStatus>) -> Void, _ signals: inout Signals
+    ) throws(MCFSError) -> MountStatus {
+        let box = OutcomeBox()
+        let events = try service.begin("mount", request.mountpoint) { [service] job throws(MCFSError) in
+            try service.mount(request, job: job)
+        }
+        let reader = Task {
+            for await output in events {
+                switch output {
+                case .failure(let error): box.set(.failure(error))
+                case .line(let line):
+                    guard let event = try? JSON.decode(Event<MountStatus>.self, line) else { continue }
+                    if let status = event.result { box.set(.success(status)) } else { onEvent(event) }
+                }
+            }
+            Signals.wake()
+        }
+        defer { reader.cancel() }
+        while true {
+            if let result = box.value { return try result.get() }
+            if case .end = signals.wait(milliseconds: 1000) {
+                throw MCFSError(.cancelled, "the mount at \(request.mountpoint) was given up")
+            }
+        }
+    }
+
+    private func stop(_ task: Task<Void, Never>) {
+        service.unmountAll()
+        let done = OutcomeBox()
+        Task { [server] in
+            await server.stop(seconds: Self.stopSeconds)
+            task.cancel()
+            done.set(.failure(MCFSError(.cancelled, "stopped")))
+            Signals.wake()
+        }
+        done.waitBriefly(seconds: Self.stopSeconds + 1)
+        service.cache.shutDown()
+    }
+}
+
+/// Proof that the signals were blocked before any thread was started.
+package struct ProcessSignals: ~Copyable {
+    fileprivate var signals: Signals
+
+    package init() { signals = Signals() }
+}
+
+/// A result that one thread waits for.
+private final class OutcomeBox: Sendable {
+    private let state = Mutex<Result<MountStatus, MCFSError>?>(nil)
+
+    var value: Result<MountStatus, MCFSError>? { state.withLock { $0 } }
+
+    func set(_ result: Result<MountStatus, MCFSError>) { state.withLock { $0 = $0 ?? result } }
+
+    /// Only at the end of the process, where nothing else is left to do.
+    func waitBriefly(seconds: Double) {
+        let deadline = Deadline(after: .milliseconds(Int64(seconds * 1000)))
+        while value == nil && !deadline.hasPassed { usleep(5000) }
+    }
+}

@@ -1,0 +1,28 @@
+internal import Glibc
+
+/// What a directory occupies on disk.
+package enum DirectoryUsage {
+    /// Bytes in blocks, as du(1) counts; what cannot be read counts nothing.
+    package static func bytes(_ path: String) -> UInt64 {
+        var total: UInt64 = 0
+        var pending = [path]
+        while let directory = pending.popLast() {
+            guard let stream = opendir(directory) else { continue }
+            defer { closedir(stream) }
+            while let entry = readdir(stream) {
+                let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+                }
+                if name == "." || name == ".." { continue }
+                var status = stat()
+                guard lstat(directory + "/" + name, &status) == 0 else { continue }
+                if status.st_mode & S_IFMT == S_IFDIR {
+                    pending.append(directory + "/" + name)
+                } else {
+                    total += UInt64(status.st_blocks) * 512
+                }
+            }
+        }
+        return total
+    }
+}

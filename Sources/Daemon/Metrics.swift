@@ -1,0 +1,94 @@
+internal import ChunkStore
+internal import ControlAPI
+
+/// `/metrics` in Prometheus' text format 0.0.4.
+struct Metrics {
+    private enum Kind: String { case counter, gauge }
+
+    private var text = ""
+
+    static func render(status: Status, statistics: CacheStatistics, uptimeSeconds: Double) -> String {
+        var metrics = Metrics()
+        metrics.add(
+            MetricNames.buildInfo, .gauge, "The version that runs.", [([("version", status.version)], 1)])
+        metrics.add(MetricNames.uptime, .gauge, "Seconds since the daemon started.", uptimeSeconds)
+        metrics.addCache(status.cache, statistics)
+        metrics.addMounts(status)
+        return metrics.text
+    }
+
+    private mutating func addCache(_ cache: CacheStatus, _ statistics: CacheStatistics) {
+        add(MetricNames.cacheUsed, .gauge, "Bytes that the cache holds.", Double(cache.bytesUsed))
+        add(MetricNames.cacheMax, .gauge, "Bytes that the cache may hold.", Double(cache.bytesMax))
+        add(MetricNames.cachePinned, .gauge, "Bytes that may not be evicted.", Double(cache.bytesPinned))
+        add(MetricNames.cacheHits, .counter, "Reads whose bytes were local.", Double(statistics.hits))
+        add(MetricNames.cacheMisses, .counter, "Reads that waited for an origin.", Double(statistics.misses))
+        add(MetricNames.cacheReadErrors, .counter, "Reads that failed.", Double(statistics.errors))
+        add(MetricNames.originRequests, .counter, "Ranges asked of origins.", Double(statistics.originRequests))
+        add(MetricNames.originReceived, .counter, "Bytes that origins sent.", Double(statistics.originBytes))
+        add(MetricNames.corruptions, .counter, "Contents whose digest was wrong.", Double(statistics.corruptions))
+        add(
+            MetricNames.unkept, .counter, "Chunks served from memory because nothing more could be kept.",
+            Double(statistics.unkept))
+        add(
+            MetricNames.originErrors, .counter, "Requests to origins that failed for good.",
+            Double(statistics.originErrors))
+    }
+
+    private mutating func addMounts(_ status: Status) {
+        add(
+            MetricNames.jobs, .gauge, "Prefetches, verifications and other long work under way.",
+            Double(status.jobs.count))
+        add(MetricNames.mounts, .gauge, "Mounts of this daemon.", Double(status.mounts.count))
+        func perMount(_ value: (MountStatus) -> UInt64) -> [([(String, String)], Double)] {
+            status.mounts.map { ([("mountpoint", $0.mountpoint)], Double(value($0))) }
+        }
+        func sum(_ value: @escaping (MountStatus.Reference) -> UInt64) -> (MountStatus) -> UInt64 {
+            { $0.references.reduce(0) { $0 &+ value($1) } }
+        }
+        add(
+            MetricNames.mountReady, .gauge, "1 where the origins answer, 0 where the mount is degraded or offline.",
+            perMount { $0.state == .ready ? 1 : 0 })
+        add(MetricNames.mountTotal, .gauge, "Bytes of all files of a mount.", perMount(sum(\.bytesTotal)))
+        add(MetricNames.mountLocal, .gauge, "Bytes of a mount that are local.", perMount(sum(\.bytesLocal)))
+        add(MetricNames.mountReads, .counter, "Reads that a mount got.", perMount(\.reads.count))
+        add(MetricNames.mountReadBytes, .counter, "Bytes that a mount's readers got.", perMount(\.reads.bytes))
+        add(MetricNames.mountReadErrors, .counter, "Reads of a mount that failed.", perMount(\.reads.errors))
+        add(
+            MetricNames.mountOriginRetries, .counter, "Requests of a mount to its origins that were repeated.",
+            perMount(\.origin.retries))
+        add(
+            MetricNames.mountOriginErrors, .counter, "Requests of a mount to its origins that failed.",
+            perMount(\.origin.errors))
+    }
+
+    private mutating func add(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {
+        add(name, kind, help, [([], value)])
+    }
+
+    private mutating func add(_ name: String, _ kind: Kind, _ help: String, _ samples: [([(String, String)], Double)]) {
+        if samples.isEmpty { return }
+        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+        for (labels, value) in samples {
+            let list = labels.map { "\($0)=\"\(Self.escaped($1))\"" }.joined(separator: ",")
+            text += name + (list.isEmpty ? "" : "{\(list)}") + " \(Self.number(value))\n"
+        }
+    }
+
+    private static func number(_ value: Double) -> String {
+        value == value.rounded() && value.magnitude < 9e15 ? "\(Int64(value))" : "\(value)"
+    }
+
+    static func escaped(_ value: String) -> String {
+        var result = ""
+        for character in value.unicodeScalars {
+            switch character {
+            case "\\": result += "\\\\"
+            case "\"": result += "\\\""
+            case "\n": result += "\\n"
+            default: result.unicodeScalars.append(character)
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,92 @@
+internal import Catalog
+internal import ChunkStore
+internal import ControlAPI
+internal import FUSEServer
+internal import MCFSCore
+internal import MountFS
+internal import Synchronization
+
+/// One mount of this daemon.
+final class Mount: Sendable {
+    let mountpoint: String
+    let request: MountRequest
+    let references: [LoadedReference]
+    let merged: MergedTree
+    private let fileSystem: MountFS
+    private let traffic: OriginTraffic
+    private let residencies: [Residency]
+    /// Set once, right after the mount was made.
+    private let session = Mutex<MountSession?>(nil)
+
+    /// Mounts. `ended` is called once when the mount is gone, however that came.
+    init(
+        _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, ended: @escaping @Sendable () -> Void
+    ) throws(MCFSError) {
+        self.request = request
+        mountpoint = request.mountpoint
+        self.references = references
+        traffic = OriginTraffic()
+        merged = try MergedTree(references, offline: request.offline, traffic: traffic)
+        residencies = references.map { Residency($0.tree) }
+        fileSystem = MountFS(
+            tree: merged.tree, sources: merged.sources, cache: cache,
+            origin: references.map(\.resolution.resolved).joined(separator: " "))
+        var options = MountSession.Options()
+        options.allowOther = request.allowOther
+        let made = try MountSession(fileSystem, at: mountpoint, options: options, ended: ended)
+        session.withLock { $0 = made }
+    }
+
+    func unmount(force: Bool) throws(MCFSError) {
+        guard let session = session.withLock({ $0 }) else { return }
+        try session.unmount(force: force)
+    }
+
+    func selection(at path: TreePath, filter: PathFilter) throws(MCFSError) -> Selection {
+        do {
+            return try Selection(tree: merged.tree, sources: merged.sources, at: path, filter: filter)
+        } catch {
+            throw MCFSError(error.code, "there is no '\(path)' in the mount at \(mountpoint)")
+        }
+    }
+
+    func status(cache: ChunkCache) -> MountStatus {
+        let problem = traffic.problem
+        return MountStatus(
+            mountpoint: mountpoint,
+            state: request.offline ? .offline : problem == nil ? .ready : .degraded,
+            readOnly: true,
+            references: zip(references, residencies).map { loaded, residency in
+                MountStatus.Reference(
+                    reference: loaded.text, resolved: loaded.resolution.resolved, entries: loaded.tree.count,
+                    bytesTotal: residency.bytesTotal, bytesLocal: residency.bytesLocal(in: cache))
+            },
+            reads: reads, origin: origin, passthrough: false, problems: problem.map { [$0] } ?? [])
+    }
+
+    private var reads: MountStatus.Reads {
+        let counted = fileSystem.reads
+        var reads = MountStatus.Reads()
+        reads.count = counted.count
+        reads.bytes = counted.bytes
+        reads.hits = counted.hits
+        reads.misses = counted.misses
+        reads.errors = counted.errors
+        return reads
+    }
+
+    private var origin: MountStatus.OriginTraffic {
+        var counters = traffic.counters
+        counters.retries = merged.sources.reduce(0) { $0 + $1.retryCount }
+        return counters
+    }
+
+    /// Makes the kernel forget what it cached of a content: bytes of it turned out wrong. May block for reads in flight.
+    func forget(_ id: BlobID) {
+        guard let session = session.withLock({ $0 }) else { return }
+        let tree = merged.tree
+        for entry in 0..<Tree.Index(tree.count) where tree.content(of: entry)?.id == id {
+            session.forgetPages(of: tree.inode(of: entry))
+        }
+    }
+}

@@ -1,0 +1,166 @@
+internal import Catalog
+internal import ChunkStore
+internal import ControlAPI
+internal import Logging
+internal import MCFSCore
+
+extension MountService {
+    /// Small files: a header, a manifest, a tokenizer; one request fetches many of them.
+    private static let autoPrefetchBytesMax: UInt64 = 1 << 20
+    private static let listingBatch = 500
+
+    // MARK: What a request means
+
+    /// The part of a mount or of a reference's tree that `request` selects.
+    func selection(
+        _ request: SelectionRequest, mode: ReferenceLoader.Mode, job: Job
+    ) throws(MCFSError) -> Selection {
+        let filter = PathFilter(include: request.include, exclude: request.exclude)
+        if let (mount, path) = mounts.mount(holding: request.target) {
+            return try mount.selection(at: path, filter: filter)
+        }
+        let loaded = try loader.load(request.target, caller: request.caller, mode: mode, job: job)
+        let merged = try MergedTree([loaded], offline: false, traffic: OriginTraffic())
+        return try Selection(tree: merged.tree, sources: merged.sources, at: .root, filter: filter)
+    }
+
+    // MARK: ls
+
+    func list(_ request: SelectionRequest, job: Job) throws(MCFSError) -> Empty {
+        let selection = try selection(request, mode: .onlineIfPossible, job: job)
+        var batch: [ListedEntry] = []
+        selection.forEach(recursive: request.recursive) { entry, path in
+            if job.isCancelled { return }
+            batch.append(listed(entry, path, of: selection.tree))
+            if batch.count == Self.listingBatch {
+                job.list(batch)
+                batch = []
+            }
+        }
+        if !batch.isEmpty { job.list(batch) }
+        return Empty()
+    }
+
+    private func listed(_ entry: Tree.Index, _ path: TreePath, of tree: Tree) -> ListedEntry {
+        let attributes = tree.attributes(of: entry)
+        let content = tree.content(of: entry)
+        return ListedEntry(
+            path: path.description, type: "\(attributes.kind)", size: attributes.size,
+            bytesLocal: content.map { cache.localBytes(of: $0.id, size: $0.size) } ?? 0,
+            mode: String(attributes.permissions, radix: 8), modified: attributes.modified.seconds,
+            target: attributes.kind == .symlink ? String(decoding: tree.target(of: entry), as: UTF8.self) : nil)
+    }
+
+    // MARK: prefetch
+
+    func prefetch(_ request: SelectionRequest, job: Job) throws(MCFSError) -> PrefetchResult {
+        let started = ContinuousClock.now
+        let contents = try selection(request, mode: .onlineIfPossible, job: job).fileContents()
+        if request.background {
+            // The tree is known and everything can be fetched: the rest needs no caller.
+            _ = try begin("prefetch", request.target, endsWithCaller: false) {
+                [self] (job) throws(MCFSError) -> Empty in
+                try cache.prefetch(contents, progress: job, isCancelled: { job.isCancelled })
+                return Empty()
+            }
+        } else {
+            try cache.prefetch(contents, progress: job, isCancelled: { job.isCancelled })
+            try job.checkCancellation()
+        }
+        let seconds = ((ContinuousClock.now - started).inSeconds * 1000).rounded() / 1000
+        return PrefetchResult(
+            done: !request.background, bytes: contents.reduce(0) { $0 &+ $1.size }, files: contents.count,
+            seconds: seconds)
+    }
+
+    /// Fetches ahead what a mount was asked to; its failures are those of later reads and only logged here.
+    func prefetch(_ mount: Mount, mode: PrefetchMode) {
+        if mode == .none || mount.request.offline { return }
+        let work: @Sendable (Job) throws(MCFSError) -> Empty = { [self] job throws(MCFSError) in
+            let all = try mount.selection(at: .root, filter: PathFilter(include: [], exclude: []))
+            let contents = all.fileContents { mode == .all || $0.size <= Self.autoPrefetchBytesMax }
+            try cache.prefetch(contents, progress: job) {
+                job.isCancelled || self.mounts.mount(at: mount.mountpoint) !== mount
+            }
+            return Empty()
+        }
+        do { _ = try begin("prefetch", mount.mountpoint, endsWithCaller: false, work) } catch {
+            logger.warning("a prefetch could not be started", metadata: ["reason": "\(error.message)"])
+        }
+    }
+
+    // MARK: evict, gc
+
+    func evict(_ request: SelectionRequest, job: Job) throws(MCFSError) -> EvictResult {
+        let ids = try selection(request, mode: .catalogFirst, job: job).contents()
+        let pinned = try pinnedContents()
+        var kept: UInt64 = 0
+        var dropped: [BlobID] = []
+        for content in ids {
+            if pinned.contains(content.id) {
+                kept &+= cache.localBytes(of: content.id, size: content.size)
+            } else {
+                dropped.append(content.id)
+            }
+        }
+        let freed = cache.evict(dropped)
+        if kept > 0 { job.warn("what is pinned stays; use 'mcfs unpin' first to evict it") }
+        return EvictResult(bytesFreed: freed, bytesUsed: cache.usage.bytesUsed, bytesKept: kept)
+    }
+
+    func collect(_ request: CollectRequest) -> EvictResult {
+        let freed = cache.collect(downTo: request.bytesMax ?? configuration.cacheBytesMax)
+        let used = cache.usage.bytesUsed
+        let wanted = request.bytesMax ?? configuration.cacheBytesMax
+        return EvictResult(bytesFreed: freed, bytesUsed: used, bytesKept: used > wanted ? used - wanted : 0)
+    }
+
+    // MARK: verify
+
+    /// Checks what is local. With `repair`, what was bad is fetched again where a mount or a pin knows from where.
+    func verify(_ request: VerifyRequest, job: Job) throws(MCFSError) -> VerifyResult {
+        let verification = try cache.verify(progress: job, isCancelled: { job.isCancelled })
+        let findings = verification.findings
+        var repaired: Set<BlobID> = []
+        if request.repair, !findings.isEmpty {
+            let bad = Set(findings.map(\.id))
+            let sources = repairSources(of: bad, caller: request.caller, job: job)
+            do throws(MCFSError) {
+                try cache.prefetch(sources, progress: job, isCancelled: { job.isCancelled })
+            } catch {
+                job.warn("not everything could be fetched again: \(error.message)")
+            }
+            for content in sources where cache.localBytes(of: content.id, size: content.size) == content.size {
+                repaired.insert(content.id)
+            }
+        }
+        for finding in findings {
+            logger.error(
+                "found bad bytes in the cache", metadata: ["blob": "\(finding.id)", "reason": "\(finding.message)"])
+        }
+        return VerifyResult(
+            filesChecked: verification.checked, bytesChecked: verification.bytes,
+            filesUnverifiable: verification.unverifiable,
+            findings: findings.map {
+                VerifyResult.Finding(blob: $0.id.description, message: $0.message, repaired: repaired.contains($0.id))
+            })
+    }
+
+    private func repairSources(of bad: Set<BlobID>, caller: Caller, job: Job) -> [FileContent] {
+        let everything = PathFilter(include: [], exclude: [])
+        var selections = mounts.all.filter { !$0.request.offline }.compactMap {
+            try? $0.selection(at: .root, filter: everything)
+        }
+        for pin in (try? catalog.pins()) ?? [] {
+            let request = SelectionRequest(target: pin.reference, caller: caller)
+            if let pinned = try? selection(request, mode: .catalogFirst, job: job) { selections.append(pinned) }
+        }
+        var found: [BlobID: FileContent] = [:]
+        for selection in selections {
+            for content in selection.fileContents(where: { bad.contains($0.id) && found[$0.id] == nil }) {
+                found[content.id] = content
+            }
+        }
+        return Array(found.values)
+    }
+}

@@ -1,0 +1,243 @@
+internal import CLinux
+internal import Catalog
+internal import ChunkStore
+internal import ControlAPI
+internal import Glibc
+internal import Logging
+internal import MCFSCore
+internal import Synchronization
+internal import Transport
+
+/// What a daemon does: owns the cache, the catalog and the mounts. Every call blocks the calling thread; thread safe.
+///
+/// Locks: those of `MountTable`, `JobList` and `pinLock` are never held together; only `pinLock` is held over catalog
+/// calls.
+final class MountService: Sendable {
+    let configuration: Configuration
+    let logger: Logger
+    let catalog: Catalog
+    let cache: ChunkCache
+    let mounts = MountTable()
+    let jobs = JobList()
+    let started = ContinuousClock.now
+    let loader: ReferenceLoader
+    /// Called when a mount is gone or a job has ended.
+    private let changed: @Sendable () -> Void
+    private let lastRequest = Mutex(ContinuousClock.now)
+    /// Orders changes of the pins with the set that the cache gets of them.
+    let pinLock = Mutex(())
+
+    /// - Parameter directory: the cache directory, owned by the caller for as long as this lives.
+    init(
+        directory: CacheLock, configuration: Configuration, logger: Logger, changed: @escaping @Sendable () -> Void
+    ) throws(MCFSError) {
+        self.configuration = configuration
+        self.logger = logger
+        self.changed = changed
+        var limits = CacheConfiguration()
+        limits.bytesMax = configuration.cacheBytesMax
+        limits.chunkSize = configuration.chunkSizeBytes
+        limits.fetchThreads = configuration.fetchThreads
+        limits.inFlightBytesMax = configuration.inFlightBytesMax
+        limits.readDeadline = configuration.readDeadline
+        catalog = try Catalog(directory: directory.path)
+        cache = try ChunkCache(directory: directory.path, configuration: limits, logger: logger)
+        loader = ReferenceLoader(
+            catalog: catalog, content: cache, http: HTTPClient(), logger: logger,
+            certificatesDirectory: configuration.certificatesDirectory)
+        for warning in catalog.warnings { logger.warning("the catalog was mended", metadata: ["reason": "\(warning)"]) }
+        cache.onDiscard { [mounts] id in
+            for mount in mounts.all { mount.forget(id) }
+        }
+        do { try updatePinned() } catch {
+            logger.error("the pins could not be read", metadata: ["reason": "\(error.message)"])
+        }
+    }
+
+    // MARK: Requests and rest
+
+    func noteRequest() { lastRequest.withLock { $0 = .now } }
+
+    /// Whether nothing is mounted, nothing is being done, and nobody asked for anything for the idle time.
+    var isIdle: Bool {
+        jobs.isEmpty && mounts.isEmpty
+            && ContinuousClock.now - lastRequest.withLock({ $0 }) >= configuration.idleTimeout
+    }
+
+    /// Runs the work of one request on a thread of its own; the stream has its events.
+    func begin<Value: Codable & Sendable>(
+        _ kind: String, _ target: String, endsWithCaller: Bool = true,
+        _ work: @escaping @Sendable (Job) throws(MCFSError) -> Value
+    ) throws(MCFSError) -> AsyncStream<Job.Output> {
+        let (stream, continuation) = AsyncStream.makeStream(of: Job.Output.self)
+        let job = Job(kind: kind, target: target, endsWithCaller: endsWithCaller, output: continuation)
+        jobs.add(job)
+        do throws(MCFSError) {
+            try WorkerThread.start { [self] in
+                let result: Result<Value, MCFSError>
+                do throws(MCFSError) { result = .success(try work(job)) } catch { result = .failure(error) }
+                if case .failure(let error) = result {
+                    logger.warning(
+                        "a request failed",
+                        metadata: ["op": "\(kind)", "target": "\(job.target)", "reason": "\(error.message)"])
+                }
+                // Off the list before the caller hears of it: what it does next must not find the job still there.
+                jobs.remove(job)
+                noteRequest()
+                job.finish(result)
+                // Building a tree leaves much free memory behind, which the allocator would keep.
+                mcfs_trim_heap()
+                changed()
+            }
+        } catch {
+            jobs.remove(job)
+            throw error
+        }
+        return stream
+    }
+
+    // MARK: Mounts
+
+    func mount(_ request: MountRequest, job: Job) throws(MCFSError) -> MountStatus {
+        guard request.mountpoint.hasPrefix("/"), !request.references.isEmpty else {
+            throw MCFSError(.usage, "a mount needs at least one reference and an absolute mountpoint")
+        }
+        try mounts.reserve(request.mountpoint)
+        do {
+            if try Mountpoint.prepare(request.mountpoint) {
+                logger.notice("took away a dead mount", metadata: ["mountpoint": "\(request.mountpoint)"])
+            }
+            let references = try load(request, job: job)
+            let made = try makeMount(request, references: references, job: job)
+            mounts.enter(made)
+            keepTrees()
+            logger.info(
+                "mounted",
+                metadata: [
+                    "mountpoint": "\(request.mountpoint)",
+                    "references": "\(references.map(\.resolution.resolved).joined(separator: " "))",
+                ])
+            prefetch(made, mode: request.prefetch)
+            return made.status(cache: cache)
+        } catch {
+            mounts.giveBack(request.mountpoint)
+            throw error
+        }
+    }
+
+    private func load(_ request: MountRequest, job: Job) throws(MCFSError) -> [LoadedReference] {
+        var references: [LoadedReference] = []
+        for text in request.references {
+            references.append(
+                try loader.load(text, caller: request.caller, mode: request.offline ? .offline : .online, job: job))
+        }
+        return references
+    }
+
+    private func makeMount(
+        _ request: MountRequest, references: [LoadedReference], job: Job
+    ) throws(MCFSError) -> Mount {
+        job.report(phase: "mounting", done: 0, total: nil)
+        let reference = WeakMount()
+        let made = try Mount(request, references: references, cache: cache) { [self] in
+            mounts.ended(request.mountpoint, reference.mount)
+            logger.info("unmounted", metadata: ["mountpoint": "\(request.mountpoint)"])
+            noteRequest()
+            changed()
+        }
+        reference.mount = made
+        // Nobody waits for it any more: nothing may stay.
+        if job.isCancelled {
+            try? made.unmount(force: true)
+            try job.checkCancellation()
+        }
+        return made
+    }
+
+    func unmount(_ request: UnmountRequest) throws(MCFSError) {
+        let path = request.mountpoint
+        guard let mount = mounts.mount(at: path) else {
+            try Self.unmountForeign(request)
+            return
+        }
+        if request.lazy && !request.force {
+            try Mountpoint.detach(path, flags: CInt(MNT_DETACH))
+            mounts.detach(mount)
+        } else {
+            try mount.unmount(force: request.force)
+            mounts.ended(path, mount)
+        }
+    }
+
+    /// Takes away a mount that no daemon of this cache directory serves: one left dead, or another daemon's.
+    static func unmountForeign(_ request: UnmountRequest) throws(MCFSError) {
+        let path = request.mountpoint
+        switch try Mountpoint.state(of: path) {
+        case .missing:
+            throw MCFSError(.notFound, "there is no \(path)")
+        case .notDirectory, .free:
+            throw MCFSError(.notFound, "nothing is mounted at \(path)")
+        case .dead(let type) where Mountpoint.isOurs(type):
+            try Mountpoint.detach(path, flags: CInt(MNT_DETACH))
+        case .mounted(let type) where type == "fuse.mcfs":
+            var flags: CInt = 0
+            if request.lazy || request.force { flags |= CInt(MNT_DETACH) }
+            if request.force { flags |= CInt(MNT_FORCE) }
+            try Mountpoint.detach(path, flags: flags)
+        case .mounted(let type), .dead(let type):
+            throw MCFSError(.notFound, "the mount at \(path) is not one of mcfs (\(type)); use umount")
+        }
+    }
+
+    /// Ends every mount, whatever is open there; nobody can mount afterwards.
+    func unmountAll() {
+        for job in jobs.all { job.cancel() }
+        for mount in mounts.close() {
+            do {
+                do { try mount.unmount(force: false) } catch { try mount.unmount(force: true) }
+                mounts.ended(mount.mountpoint, mount)
+            } catch {
+                logger.error(
+                    "a mount could not be ended",
+                    metadata: ["mountpoint": "\(mount.mountpoint)", "reason": "\(error.message)"])
+                try? Mountpoint.detach(mount.mountpoint, flags: CInt(MNT_DETACH))
+            }
+        }
+    }
+
+    /// The catalog may drop trees that nobody uses; which are used changes with the mounts.
+    private func keepTrees() {
+        do throws(MCFSError) {
+            try catalog.keepTrees(Set(mounts.all.flatMap { $0.references.map(\.resolution.treeKey) }))
+        } catch {
+            logger.warning("old trees could not be dropped", metadata: ["reason": "\(error.message)"])
+        }
+    }
+
+    // MARK: Status
+
+    func status() -> Status {
+        let usage = cache.usage
+        return Status(
+            cache: CacheStatus(
+                directory: configuration.cacheDirectory, bytesUsed: usage.bytesUsed, bytesMax: usage.bytesMax,
+                bytesPinned: usage.bytesPinned, problems: cache.problems),
+            mounts: mounts.all.map { $0.status(cache: cache) }, jobs: jobs.all.map(\.status), version: mcfsVersion)
+    }
+
+    func metrics() -> String {
+        Metrics.render(
+            status: status(), statistics: cache.statistics, uptimeSeconds: (ContinuousClock.now - started).inSeconds)
+    }
+}
+
+/// Breaks the circle between a mount and the closure that it calls when it ends.
+private final class WeakMount: Sendable {
+    private struct Box: Sendable { weak var mount: Mount? }
+    private let box = Mutex(Box())
+
+    var mount: Mount? {
+        get { box.withLock { $0.mount } }
+        set { box.withLock { $0.mount = newValue } }
+    }
+}

@@ -1,0 +1,87 @@
+internal import ControlAPI
+internal import MCFSCore
+internal import Synchronization
+
+/// What a mount asked of its origins, and whether they answer.
+final class OriginTraffic: Sendable {
+    private struct State {
+        var counters = MountStatus.OriginTraffic()
+        var problem: String?
+    }
+
+    private let state = Mutex(State())
+
+    var counters: MountStatus.OriginTraffic { state.withLock { $0.counters } }
+
+    /// Why the last request failed; nil once one got through again.
+    var problem: String? { state.withLock { $0.problem } }
+
+    func began() { state.withLock { $0.counters.requests += 1 } }
+
+    func received(_ count: Int) { state.withLock { $0.counters.bytes += UInt64(count) } }
+
+    func ended(_ error: MCFSError?) {
+        state.withLock { state in
+            // Giving up is no fault of the origin.
+            if let error, error.code == .cancelled { return }
+            state.problem = error?.message
+            if error != nil { state.counters.errors += 1 }
+        }
+    }
+}
+
+/// Counts what is asked of a source.
+final class ObservedSource: ByteSource {
+    private let base: any ByteSource
+    private let traffic: OriginTraffic
+
+    init(_ base: any ByteSource, traffic: OriginTraffic) {
+        self.base = base
+        self.traffic = traffic
+    }
+
+    var name: String { base.name }
+    var hasRandomAccess: Bool { base.hasRandomAccess }
+    var isLocal: Bool { base.isLocal }
+    var retryCount: UInt64 { base.retryCount }
+
+    func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
+        traffic.began()
+        do {
+            try base.read(range, deadline: deadline, into: CountingSink(sink, traffic: traffic))
+            traffic.ended(nil)
+        } catch {
+            traffic.ended(error)
+            throw error
+        }
+    }
+}
+
+private final class CountingSink: ByteSink {
+    private let base: any ByteSink
+    private let traffic: OriginTraffic
+
+    init(_ base: any ByteSink, traffic: OriginTraffic) {
+        self.base = base
+        self.traffic = traffic
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
+        traffic.received(bytes.count)
+        try base.write(bytes)
+    }
+}
+
+/// Stands for a source of a mount that must not use the network: every read fails at once.
+final class OfflineSource: ByteSource {
+    let name: String
+    let hasRandomAccess = true
+
+    init(name: String) { self.name = name }
+
+    func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
+        throw MCFSError(
+            .originUnavailable,
+            "these bytes of \(name) are not local and the mount is offline; mount it without --offline to fetch them")
+    }
+}

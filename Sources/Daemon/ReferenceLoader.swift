@@ -1,0 +1,181 @@
+internal import Catalog
+internal import ChunkStore
+internal import ControlAPI
+internal import Logging
+internal import MCFSCore
+internal import Origins
+internal import Transport
+
+/// A reference with its tree.
+struct LoadedReference: Sendable {
+    /// As the user typed it, `SUBDIR=` and all, but for a password in it.
+    var text: String { (reference.subdirectory.isRoot ? "" : "\(reference.subdirectory)=") + origin.reference }
+    var reference: Reference
+    var resolution: Catalog.Resolution
+    var origin: any Origin
+    var tree: Tree
+}
+
+/// Turns references into trees: from the catalog where it knows them, else from the origin.
+struct ReferenceLoader: Sendable {
+    /// Whether the origin is asked what the reference stands for.
+    enum Mode: Sendable {
+        case online
+        /// Never: what the catalog knows, or an error.
+        case offline
+        /// What the catalog knows is good enough; the origin is asked only where it knows nothing.
+        case catalogFirst
+        /// The origin is asked; where it does not answer, what the catalog knows will do, with a warning.
+        case onlineIfPossible
+    }
+
+    /// Somebody waits at a prompt, or a pod for its volume: what does not answer by then is down.
+    private static let resolveDeadline = Duration.seconds(15)
+    /// A compressed layer is streamed whole; each request on the way has a deadline of its own.
+    private static let treeDeadline = Duration.seconds(12 * 3600)
+
+    let catalog: Catalog
+    let content: any ContentSink
+    let http: HTTPClient
+    let logger: Logger
+    let certificatesDirectory: String?
+
+    func load(_ text: String, caller: Caller, mode: Mode, job: Job) throws(MCFSError) -> LoadedReference {
+        let reference = try Reference(text, relativeTo: caller.workingDirectory)
+        let origin = try origin(of: reference, caller: caller)
+        let resolution = try resolve(origin, mode: mode, job: job)
+        try job.checkCancellation()
+        let tree = try tree(of: resolution, origin: origin, mode: mode, job: job)
+        return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
+    }
+
+    /// Asks nothing of the network.
+    func origin(_ text: String, caller: Caller) throws(MCFSError) -> any Origin {
+        try origin(of: Reference(text, relativeTo: caller.workingDirectory), caller: caller)
+    }
+
+    private func origin(of reference: Reference, caller: Caller) throws(MCFSError) -> any Origin {
+        try reference.origin(environment: environment(of: caller), http: http, logger: logger)
+    }
+
+    /// The caller's variables; the registry mirrors of the daemon's configuration where the caller names none.
+    private func environment(of caller: Caller) -> Environment {
+        var environment = Environment(caller.environment)
+        let variable = Configuration.Key.certsDir.variable
+        if environment[variable] == nil { environment.variables[variable] = certificatesDirectory }
+        return environment
+    }
+
+    private func resolve(_ origin: any Origin, mode: Mode, job: Job) throws(MCFSError) -> Catalog.Resolution {
+        if mode != .online && mode != .onlineIfPossible {
+            if let known = try catalog.resolution(of: origin.reference) { return known }
+            if mode == .offline {
+                throw MCFSError(
+                    .notFound,
+                    "\(origin.reference) was never mounted or prefetched with this cache, so it cannot be used offline; do that once with the origin at hand"
+                )
+            }
+        }
+        job.report(phase: "resolving \(origin.reference)", done: 0, total: nil)
+        do {
+            let resolution = try origin.resolve(deadline: Deadline(after: Self.resolveDeadline))
+            try catalog.record(resolution)
+            return resolution
+        } catch {
+            guard error.code == .originUnavailable || error.code == .timedOut,
+                let known = try? catalog.resolution(of: origin.reference)
+            else { throw error }
+            if mode == .onlineIfPossible {
+                job.warn("\(error.message); going on with what this cache knows (\(known.resolved))")
+                return known
+            }
+            throw MCFSError(
+                .originUnavailable, "\(error.message); what this cache has of it can be mounted with --offline",
+                cause: error, isTransient: error.isTransient)
+        }
+    }
+
+    private func tree(
+        of resolution: Catalog.Resolution, origin: any Origin, mode: Mode, job: Job
+    ) throws(MCFSError) -> Tree {
+        if let known = try catalog.tree(resolution.treeKey) { return known }
+        if mode == .offline {
+            throw MCFSError(
+                .notFound,
+                "the cache has no tree of \(resolution.resolved), so it cannot be used offline; mount it once with the origin at hand"
+            )
+        }
+        let loading = TreeLoading(
+            content: CancellableSink(content, job: job), catalog: catalog, progress: job,
+            deadline: Deadline(after: Self.treeDeadline))
+        let tree = try origin.tree(of: resolution, loading: loading)
+        try job.checkCancellation()
+        try catalog.save(tree, key: resolution.treeKey)
+        return tree
+    }
+}
+
+/// Several references as one tree, with a source for each of its descriptors.
+struct MergedTree: Sendable {
+    var tree: Tree
+    var sources: [any ByteSource]
+
+    /// Later references win where names clash, folders merge.
+    init(_ references: [LoadedReference], offline: Bool, traffic: OriginTraffic) throws(MCFSError) {
+        sources = []
+        for loaded in references {
+            for descriptor in loaded.tree.sources {
+                if offline {
+                    sources.append(OfflineSource(name: loaded.resolution.resolved))
+                } else {
+                    let source = try loaded.origin.source(descriptor, of: loaded.resolution)
+                    sources.append(ObservedSource(source, traffic: traffic))
+                }
+            }
+        }
+        if references.count == 1, references[0].reference.subdirectory.isRoot {
+            tree = references[0].tree
+            return
+        }
+        // `merge` appends a tree's sources to those that are there, in order, as the loop above did.
+        var builder = TreeBuilder()
+        for loaded in references { try builder.merge(loaded.tree, at: loaded.reference.subdirectory) }
+        tree = try builder.build()
+        guard tree.sources.count == sources.count else {
+            throw MCFSError(.failed, "the merged tree has \(tree.sources.count) sources instead of \(sources.count)")
+        }
+    }
+}
+
+/// Ends a tree that is being built, at its next file, once its job was given up.
+private final class CancellableSink: ContentSink {
+    private let base: any ContentSink
+    private let job: Job
+
+    init(_ base: any ContentSink, job: Job) {
+        self.base = base
+        self.job = job
+    }
+
+    func beginContent(id: BlobID?, size: UInt64) throws(MCFSError) -> any ContentWriter {
+        try job.checkCancellation()
+        return try CancellableWriter(base.beginContent(id: id, size: size), job: job)
+    }
+}
+
+private final class CancellableWriter: ContentWriter {
+    private let base: any ContentWriter
+    private let job: Job
+
+    init(_ base: any ContentWriter, job: Job) {
+        self.base = base
+        self.job = job
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
+        try job.checkCancellation()
+        try base.write(bytes)
+    }
+
+    func commit() throws(MCFSError) -> BlobID { try base.commit() }
+}

@@ -1,0 +1,101 @@
+internal import Catalog
+internal import ChunkStore
+internal import ControlAPI
+internal import Glibc
+internal import MCFSCore
+internal import Synchronization
+
+/// The part of a tree that a request means.
+struct Selection: Sendable {
+    var tree: Tree
+    var sources: [any ByteSource]
+    /// Where in the tree it begins: a directory or a single file.
+    var top: Tree.Index
+    var filter: PathFilter
+
+    init(tree: Tree, sources: [any ByteSource], at path: TreePath, filter: PathFilter) throws(MCFSError) {
+        guard let top = tree.entry(at: path) else { throw MCFSError(.notFound, "there is no '\(path)' in it") }
+        self.tree = tree
+        self.sources = sources
+        self.top = top
+        self.filter = filter
+    }
+
+    /// Every entry below the top (or the top itself, where it is no directory) that the filter lets through, parents
+    /// first. Paths count from the top.
+    func forEach(recursive: Bool, _ body: (Tree.Index, TreePath) -> Void) {
+        let prefix = tree.path(of: top)
+        guard tree.attributes(of: top).kind == .directory else {
+            let path = tree.path(of: top).removing(prefix: prefix.parent) ?? prefix
+            if filter.contains(path) { body(top, path) }
+            return
+        }
+        var pending = [top]
+        while let directory = pending.popLast() {
+            var below: [Tree.Index] = []
+            for entry in tree.children(of: directory) {
+                guard let path = tree.path(of: entry).removing(prefix: prefix) else { continue }
+                if filter.contains(path) { body(entry, path) }
+                if recursive, tree.attributes(of: entry).kind == .directory { below.append(entry) }
+            }
+            pending.append(contentsOf: below.reversed())
+        }
+    }
+
+    /// Each distinct content of the files in it once.
+    func contents() -> [Content] {
+        var seen: Set<BlobID> = []
+        var result: [Content] = []
+        forEach(recursive: true) { entry, _ in
+            if let content = tree.content(of: entry), seen.insert(content.id).inserted { result.append(content) }
+        }
+        return result
+    }
+
+    /// What the cache needs to fetch them.
+    func fileContents(where isWanted: (Content) -> Bool = { _ in true }) -> [FileContent] {
+        var layouts: [Int: any SourceLayout] = [:]
+        return contents().filter(isWanted).compactMap { content in
+            guard sources.indices.contains(content.source) else { return nil }
+            let layout = layouts[content.source] ?? tree.layout(ofSource: content.source)
+            layouts[content.source] = layout
+            return FileContent(
+                id: content.id, size: content.size, source: sources[content.source], offset: content.offset,
+                layout: layout)
+        }
+    }
+}
+
+/// How much of a tree is local. The sum is kept until the cache changes.
+final class Residency: Sendable {
+    private struct State {
+        var bytes: UInt64 = 0
+        var stamp: Stamp?
+    }
+
+    /// Changes whenever bytes come into the cache or leave it.
+    struct Stamp: Equatable {
+        var bytesUsed: UInt64
+        var originBytes: UInt64
+    }
+
+    let bytesTotal: UInt64
+    private let contents: [Content]
+    private let state = Mutex(State())
+
+    init(_ tree: Tree) {
+        contents = tree.contents
+        bytesTotal = contents.reduce(0) { sum, content in
+            let (result, overflow) = sum.addingReportingOverflow(content.size)
+            return overflow ? .max : result
+        }
+    }
+
+    func bytesLocal(in cache: ChunkCache) -> UInt64 {
+        let stamp = Stamp(bytesUsed: cache.usage.bytesUsed, originBytes: cache.statistics.originBytes)
+        if let known = state.withLock({ $0.stamp == stamp ? $0.bytes : nil }) { return known }
+        let bytes = contents.reduce(UInt64(0)) { $0 &+ cache.localBytes(of: $1.id, size: $1.size) }
+        state.withLock { $0 = State(bytes: bytes, stamp: stamp) }
+        return bytes
+    }
+}

@@ -1,0 +1,83 @@
+internal import ArgumentParser
+internal import ControlAPI
+internal import Daemon
+internal import MCFSCore
+
+extension PrefetchMode: ExpressibleByArgument {}
+
+struct MountCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mount",
+        abstract: "Mount references at a directory.",
+        discussion: """
+            Returns once the tree is there and can be read; bytes are fetched when they are read. Where several
+            references have the same name, the later one wins; folders merge. The daemon of the cache directory is
+            started if it does not run.
+            """)
+
+    @OptionGroup var common: CommonOptions
+
+    @Argument(
+        help: ArgumentHelp(
+            "One or more references, then the directory to mount at.", valueName: "reference… mountpoint"))
+    var places: [String]
+
+    @Flag(help: "Refuse writes. Mounts are always read-only in this version.")
+    var readOnly = false
+
+    @Option(help: "Fetch ahead of reads: none, auto (files of up to 1 MiB), or all.")
+    var prefetch: PrefetchMode = .none
+
+    @Flag(help: "Never use the network: only what is local can be read.")
+    var offline = false
+
+    @Flag(help: "Run the daemon in this process, until the mount is unmounted or SIGTERM comes.")
+    var foreground = false
+
+    @Flag(help: "Let other users see the mount.")
+    var allowOther = false
+
+    @Option(help: ArgumentHelp("Most bytes that the cache keeps, such as 50GiB.", valueName: "size"))
+    var cacheSize: SizeArgument?
+
+    @Option(help: ArgumentHelp("Seconds after which a read that cannot be answered fails.", valueName: "seconds"))
+    var readDeadline: Double?
+
+    func validate() throws {
+        if places.count < 2 { throw ValidationError("Give at least one reference and a mountpoint.") }
+        if let readDeadline, !(readDeadline > 0) {
+            throw ValidationError("--read-deadline needs a number of seconds above 0.")
+        }
+    }
+
+    func run() throws {
+        var settings: [Configuration.Key: Configuration.Setting] = [:]
+        if let cacheSize { settings[.cacheSize] = .init("\(cacheSize.bytes)", place: "--cache-size") }
+        if let readDeadline { settings[.readDeadline] = .init("\(readDeadline)", place: "--read-deadline") }
+        let configuration = try common.configuration(settings)
+        let request = try request()
+        if foreground { return try ForegroundDaemon(configuration, common.output).run(request) }
+        let status = try Session(configuration, common.output).call(
+            "POST", "/v1/mounts", request, returning: MountStatus.self, settings: settings.values.map(\.place).sorted())
+        try print(status)
+    }
+
+    private func request() throws(MCFSError) -> MountRequest {
+        let caller = Caller.ofThisProcess
+        return MountRequest(
+            references: Array(places.dropLast()),
+            mountpoint: UserPath.canonical(places[places.count - 1], relativeTo: caller.workingDirectory),
+            prefetch: prefetch, offline: offline, allowOther: allowOther, caller: caller)
+    }
+
+    private func print(_ status: MountStatus) throws(MCFSError) {
+        let entries = status.references.reduce(0) { $0 + $1.entries }
+        let total = status.references.reduce(UInt64(0)) { $0 &+ $1.bytesTotal }
+        let local = status.references.reduce(UInt64(0)) { $0 &+ $1.bytesLocal }
+        try common.output.result(
+            status,
+            text: common.quiet
+                ? ""
+                : "\(status.mountpoint): \(entries) entries, \(ByteSize.text(total)), \(ByteSize.text(local)) local")
+    }
+}

@@ -1,0 +1,84 @@
+internal import ArgumentParser
+internal import ControlAPI
+internal import Daemon
+internal import MCFSCore
+
+struct StatusCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show the cache, the mounts, and what is wrong.")
+
+    @OptionGroup var common: CommonOptions
+
+    @Argument(help: "Only this mount.")
+    var mountpoint: String?
+
+    func run() throws {
+        let configuration = try common.configuration()
+        var status = try Self.status(Session(configuration, common.output))
+        if let mountpoint {
+            let path = UserPath.canonical(mountpoint, relativeTo: Configuration.currentDirectory())
+            status.mounts.removeAll { $0.mountpoint != path }
+            if status.mounts.isEmpty {
+                throw MCFSError(
+                    .notFound, "nothing is mounted at \(path) by the daemon of \(configuration.cacheDirectory)")
+            }
+        }
+        try common.output.result(status, text: StatusText.text(status))
+    }
+
+    /// Starts no daemon: without one nothing is mounted, and how much the directory holds is measured.
+    private static func status(_ session: Session) throws(MCFSError) -> Status {
+        if let client = try session.runningClient {
+            do { return try client.status() } catch {
+                if !error.isTransient { throw error }
+            }
+        }
+        let directory = session.configuration.cacheDirectory
+        let cache = CacheStatus(
+            directory: directory, bytesUsed: DirectoryUsage.bytes(directory),
+            bytesMax: session.configuration.cacheBytesMax)
+        return Status(cache: cache, mounts: [], jobs: [], version: mcfsVersion)
+    }
+}
+
+/// `mcfs status` for people.
+enum StatusText {
+    static func text(_ status: Status) -> String {
+        let cache = status.cache
+        var lines = [
+            "cache  \(cache.directory)  \(ByteSize.text(cache.bytesUsed)) of \(ByteSize.text(cache.bytesMax)) used"
+                + (cache.bytesPinned > 0 ? ", \(ByteSize.text(cache.bytesPinned)) pinned" : "")
+        ]
+        for mount in status.mounts { lines += text(mount) }
+        for job in status.jobs {
+            lines.append("\(job.kind)  \(job.target)  " + ProgressDisplay.text(job.progress, base: 0, seconds: 0))
+        }
+        if status.mounts.isEmpty { lines.append("nothing is mounted") }
+        return lines.joined(separator: "\n")
+    }
+
+    private static func text(_ mount: MountStatus) -> [String] {
+        var lines = ["", "\(mount.mountpoint)  \(mount.state.rawValue)\(mount.readOnly ? ", read-only" : "")"]
+        for reference in mount.references {
+            let percent =
+                reference.bytesTotal == 0 ? 100 : Int(Double(reference.bytesLocal) / Double(reference.bytesTotal) * 100)
+            lines.append("  \(reference.reference)")
+            if reference.resolved != reference.reference { lines.append("    is \(reference.resolved)") }
+            lines.append(
+                "    \(reference.entries) entries, \(ByteSize.text(reference.bytesTotal)), \(ByteSize.text(reference.bytesLocal)) local (\(percent)%)"
+            )
+        }
+        let reads = mount.reads
+        let answered = reads.hits + reads.misses
+        let rate = answered == 0 ? "" : ", \(Int(Double(reads.hits) / Double(answered) * 100))% of them local"
+        lines.append(
+            "  reads   \(reads.count), \(ByteSize.text(reads.bytes))\(rate)\(reads.errors > 0 ? ", \(reads.errors) failed" : "")"
+        )
+        let origin = mount.origin
+        lines.append(
+            "  origin  \(origin.requests) requests, \(ByteSize.text(origin.bytes))\(origin.errors > 0 ? ", \(origin.errors) failed" : "")"
+        )
+        lines += mount.problems.map { "  problem  \($0)" }
+        return lines
+    }
+}
