@@ -1,0 +1,122 @@
+"""What reads survive, and how they fail when nothing helps."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+import images
+import mcfs as mcfs_helper
+import trees
+
+pytestmark = pytest.mark.usefixtures("fuse")
+
+BYTES = 6_000_000
+
+
+@pytest.fixture
+def remote(nginx, fault_proxy, tmp_path):
+    """A proxy of nginx, the URL of a folder with one file through it, and the file's bytes."""
+    data = trees.seeded(17, BYTES)
+    trees.write(f"{nginx.root}/{tmp_path.name}/weights.bin", data)
+    proxy = fault_proxy(nginx.url)
+    return proxy, f"{proxy.url}/files/{tmp_path.name}/weights.bin", data
+
+
+def read(path, timeout=120):
+    """Reads in a process of its own. - Returns: the bytes (None where it failed) and the seconds it took."""
+    started = time.monotonic()
+    result = subprocess.run(["cat", path], capture_output=True, timeout=timeout)
+    return (result.stdout if result.returncode == 0 else None), time.monotonic() - started
+
+
+@pytest.mark.parametrize("fault", [
+    {"kind": "reset", "after": 100_000, "count": 3}, {"kind": "cut", "after": 100_000, "count": 3},
+    {"kind": "length", "delta": -10, "count": 2}, {"kind": "whole", "count": 2}, {"kind": "status", "status": 500, "count": 3},
+    {"kind": "status", "status": 503, "retry_after": 1, "count": 2}, {"kind": "status", "status": 429, "retry_after": 1, "count": 1},
+    {"kind": "stall", "after": 50_000, "seconds": 2, "count": 1},
+], ids=lambda fault: fault["kind"] + str(fault.get("status", "")))
+def test_a_fault_that_passes_is_not_seen(mcfs, remote, fault):
+    proxy, url, data = remote
+    mountpoint = mcfs.mount(url)
+    proxy.fault(fault | {"match": "weights.bin", "method": "GET"})
+    got, _ = read(f"{mountpoint}/weights.bin")
+    assert got == data
+
+
+def test_an_origin_that_stays_away_fails_the_read_alone(mcfs, remote):
+    proxy, url, data = remote
+    mountpoint = mcfs.mount(url, options=("--read-deadline", "3"))
+    proxy.fault({"kind": "status", "status": 503, "match": "weights.bin"})
+    got, seconds = read(f"{mountpoint}/weights.bin")
+    assert got is None and seconds < 15
+    assert mcfs.status()["mounts"][0]["state"] == "degraded"
+    proxy.heal()
+    got, _ = read(f"{mountpoint}/weights.bin")
+    assert got == data
+    assert mcfs.status()["mounts"][0]["state"] == "ready"
+
+
+def test_a_stalled_origin_never_wedges_the_mount(mcfs, remote):
+    proxy, url, _ = remote
+    mountpoint = mcfs.mount(url, options=("--read-deadline", "4"))
+    proxy.fault({"kind": "stall", "match": "weights.bin"})
+    reader = subprocess.Popen(["cat", f"{mountpoint}/weights.bin"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    time.sleep(0.5)
+    assert os.stat(f"{mountpoint}/weights.bin").st_size == BYTES
+    assert reader.wait(20) != 0
+    assert b"Input/output error" in reader.stderr.read()
+    started = time.monotonic()
+    mcfs.umount(mountpoint)
+    assert time.monotonic() - started < 5
+
+
+def test_umount_with_force_frees_a_hanging_reader(mcfs, remote):
+    proxy, url, _ = remote
+    mountpoint = mcfs.mount(url)
+    proxy.fault({"kind": "stall", "match": "weights.bin"})
+    reader = subprocess.Popen(["cat", f"{mountpoint}/weights.bin"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    mcfs.umount(mountpoint, code=mcfs_helper.CANNOT_CREATE)
+    started = time.monotonic()
+    mcfs.umount(mountpoint, "--force")
+    assert reader.wait(10) != 0
+    assert time.monotonic() - started < 5
+
+
+def test_a_signal_ends_a_hanging_reader(mcfs, remote):
+    proxy, url, _ = remote
+    mountpoint = mcfs.mount(url)
+    proxy.fault({"kind": "stall", "match": "weights.bin"})
+    reader = subprocess.Popen(["cat", f"{mountpoint}/weights.bin"], stdout=subprocess.DEVNULL)
+    time.sleep(0.5)
+    reader.send_signal(signal.SIGTERM)
+    assert reader.wait(5) == -signal.SIGTERM
+
+
+def test_flipped_bytes_are_right_bytes_or_an_error(mcfs, registry, flip_proxy, tmp_path):
+    layout = images.Layout(tmp_path / "artifact")
+    small, large = trees.seeded(1, 300_000), trees.seeded(2, 5_000_000)
+    raw = "application/vnd.cncf.model.weight.v1.raw"
+    layout.image([
+        layout.blob(data, raw, annotations={"org.cncf.model.filepath": name}) for name, data in (("small", small), ("large", large))
+    ], artifactType="application/vnd.cncf.model.manifest.v1+json")
+    images.push(layout.path, registry, "flipped")
+    proxy = flip_proxy(registry.url, match="/blobs/")
+    mountpoint = mcfs.mount(f"oci://{proxy.host}/flipped:v1")
+    wrong = 0
+    for name, data in (("small", small), ("large", large)):
+        for _ in range(3):
+            got, _ = read(f"{mountpoint}/{name}")
+            assert got is None or got == data, f"{name}: wrong bytes without an error"
+            wrong += got is None
+    status = mcfs.status()
+    assert wrong == 0 or status["cache"]["problems"]
+    proxy.heal()
+    # After two mismatches reads are refused for a while rather than fetched for ever.
+    deadline = time.monotonic() + 60
+    while read(f"{mountpoint}/large")[0] != large:
+        assert time.monotonic() < deadline
+        time.sleep(1)
