@@ -2,10 +2,13 @@
 #include "CLinux.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 int mcfs_openat(int directory, const char *path, int flags, mode_t mode) {
@@ -21,6 +24,19 @@ int mcfs_renameat2(int from_directory, const char *from, int to_directory, const
 }
 
 int mcfs_syncfs(int fd) { return syncfs(fd); }
+
+void mcfs_raise_open_files(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+int mcfs_is_on_overlay(int fd) {
+    struct statfs status;
+    return fstatfs(fd, &status) == 0 && status.f_type == OVERLAYFS_SUPER_MAGIC;
+}
 
 int mcfs_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
 

@@ -84,6 +84,8 @@ final class Blob: Sendable {
 
     var isComplete: Bool { state.withLock { $0.phase == .complete } }
 
+    var completeFile: OwnedDescriptor? { state.withLock { $0.phase == .complete ? $0.file : nil } }
+
     var isFullUnchecked: Bool { state.withLock { $0.phase == .verifying } }
 
     /// Bytes that are there.

@@ -20,6 +20,10 @@ package final class CachedFile: Sendable {
     /// Whether all bytes are local and checked.
     package var isComplete: Bool { use.blob.isComplete }
 
+    /// The cache's file, byte for byte the content, where all of it is local and checked. An eviction unlinks it: who
+    /// has it keeps it.
+    package var completeFile: OwnedDescriptor? { use.blob.completeFile }
+
     /// Reads `range`, which must lie in the file and not be empty. Never blocks on the network.
     ///
     /// `makeWaiter` is called on a miss only, at most once. Its waiter is completed once, from another thread (or before this returns), at

@@ -1,3 +1,4 @@
+internal import Glibc
 import Synchronization
 package import Logging
 package import MCFSCore
@@ -98,6 +99,9 @@ package final class ChunkCache: ContentSink {
             if errors.count > 16 { errors.removeFirst() }
         }
     }
+
+    /// A file of the file system that the cache's files are on.
+    package var sampleFile: OwnedDescriptor? { try? directory.openIfThere(SyncPoint.name, O_RDONLY) }
 
     /// Bytes of a content that are local. Cheap enough for `ls -lR`.
     package func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size == 0 ? 0 : min(size, index.localBytes(id)) }

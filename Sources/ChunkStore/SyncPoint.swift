@@ -8,7 +8,7 @@ import MCFSCore
 /// before which everything is known to be on disk (`syncfs` was done after it). After another boot, only files last
 /// modified before that time are believed; of others, only the chunks in the map's durable half.
 struct SyncPoint: Sendable {
-    private static let name = "state"
+    static let name = "state"
     private static let nameWhileWriting = "state.new"
 
     /// This boot, as the kernel names it.

@@ -8,7 +8,8 @@ package import MCFSCore
 package struct Configuration: Sendable {
     /// A setting's name in a configuration file.
     package enum Key: String, Sendable, CaseIterable {
-        case cacheDir, cacheSize, certsDir, chunkSize, fetchThreads, idleTimeout, inFlightSize, logLevel, readDeadline
+        case cacheDir, cacheSize, certsDir, chunkSize, fetchThreads, idleTimeout, inFlightSize, logLevel, passthrough,
+            readDeadline
 
         /// The environment variable that sets it.
         package var variable: String {
@@ -21,6 +22,7 @@ package struct Configuration: Sendable {
             case .idleTimeout: "MCFS_IDLE_SECONDS"
             case .inFlightSize: "MCFS_IN_FLIGHT_SIZE"
             case .logLevel: "MCFS_LOG_LEVEL"
+            case .passthrough: "MCFS_PASSTHROUGH"
             case .readDeadline: "MCFS_READ_DEADLINE"
             }
         }
@@ -51,6 +53,8 @@ package struct Configuration: Sendable {
     /// Bytes.
     package var inFlightBytesMax: UInt64 = 64 << 20
     package var logLevel = Logger.Level.info
+    /// Whether the kernel may read complete files from the cache by itself, where it can.
+    package var passthrough = true
     package var readDeadline = Duration.seconds(60)
 
     /// Reads the files that exist and puts the settings together.
@@ -116,6 +120,7 @@ package struct Configuration: Sendable {
                     throw setting.refused(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))
                 }
                 logLevel = level
+            case .passthrough: passthrough = try setting.truth()
             case .readDeadline: readDeadline = try setting.seconds(0.1...86400)
             }
         }
@@ -140,6 +145,11 @@ extension Configuration.Setting {
             throw refused("a number from \(range.lowerBound) to \(range.upperBound)")
         }
         return count
+    }
+
+    func truth() throws(MCFSError) -> Bool {
+        guard let value = Bool(text) else { throw refused("true or false") }
+        return value
     }
 
     func seconds(_ range: ClosedRange<Double>) throws(MCFSError) -> Duration {

@@ -27,6 +27,8 @@ package final class DaemonProcess: Sendable {
         umask(0o077)
         // One heap for each core, not eight: what one thread frees another can use.
         mcfs_limit_heaps(2)
+        // Each file that is open in a mount is one here, or two.
+        mcfs_raise_open_files()
         lock = try CacheLock(configuration.cacheDirectory)
         self.logger = logger
         service = try MountService(directory: lock, configuration: configuration, logger: logger) { Signals.wake() }

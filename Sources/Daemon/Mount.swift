@@ -18,9 +18,10 @@ final class Mount: Sendable {
     /// Set once, right after the mount was made.
     private let session = Mutex<MountSession?>(nil)
 
-    /// Mounts. `ended` is called once when the mount is gone, however that came.
+    /// Mounts. `passthrough`: whether the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
     init(
-        _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, ended: @escaping @Sendable () -> Void
+        _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, passthrough: Bool,
+        ended: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
         self.request = request
         mountpoint = request.mountpoint
@@ -33,6 +34,7 @@ final class Mount: Sendable {
             origin: references.map(\.resolution.resolved).joined(separator: " "))
         var options = MountSession.Options()
         options.allowOther = request.allowOther
+        options.passthroughSample = passthrough ? cache.sampleFile : nil
         let made = try MountSession(fileSystem, at: mountpoint, options: options, ended: ended)
         session.withLock { $0 = made }
     }
@@ -61,7 +63,8 @@ final class Mount: Sendable {
                     reference: loaded.text, resolved: loaded.resolution.resolved, entries: loaded.tree.count,
                     bytesTotal: residency.bytesTotal, bytesLocal: residency.bytesLocal(in: cache))
             },
-            reads: reads, origin: origin, passthrough: false, problems: problem.map { [$0] } ?? [])
+            reads: reads, origin: origin, passthrough: session.withLock { $0?.isPassingThrough ?? false },
+            problems: problem.map { [$0] } ?? [])
     }
 
     private var reads: MountStatus.Reads {

@@ -139,7 +139,8 @@ final class MountService: Sendable {
     ) throws(MCFSError) -> Mount {
         job.report(phase: "mounting", done: 0, total: nil)
         let reference = WeakMount()
-        let made = try Mount(request, references: references, cache: cache) { [self] in
+        let made = try Mount(request, references: references, cache: cache, passthrough: configuration.passthrough) {
+            [self] in
             mounts.ended(request.mountpoint, reference.mount)
             logger.info("unmounted", metadata: ["mountpoint": "\(request.mountpoint)"])
             noteRequest()

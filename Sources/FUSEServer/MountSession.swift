@@ -12,6 +12,9 @@ package final class MountSession: Sendable {
     package struct Options: Sendable {
         package var allowOther = false
         package var threads = 8
+        /// A file of the file system that the cache's files are on, where the kernel shall read complete files by
+        /// itself if it can; nil: all reads come here.
+        package var passthroughSample: OwnedDescriptor?
         /// Shown as the device in /proc/mounts.
         package var sourceName = "mcfs"
         package init() {}
@@ -44,6 +47,7 @@ package final class MountSession: Sendable {
         var logger = Logger(label: "mcfs.fuse")
         logger[metadataKey: "mount"] = "\(self.mountpoint)"
         context = ServingContext(fileSystem, logger: logger)
+        if let sample = options.passthroughSample { context.wire.offerPassthrough(on: sample) }
 
         // The loop's thread holds it until libfuse has made its last callback.
         let userdata = Unmanaged.passRetained(context)
@@ -67,10 +71,18 @@ package final class MountSession: Sendable {
             throw MCFSError(
                 .cannotCreate, "cannot mount on \(mountpoint): the kernel did not begin to talk to the mount")
         }
+        if let sample = options.passthroughSample, let reason = loop.startPassthrough(sample) {
+            logger.info(
+                "the kernel cannot read complete files by itself; they are read through the daemon",
+                metadata: ["reason": "\(reason)"])
+        }
         if let kernelMount, !kernelMount.setReadAhead(kibibytes: Self.readAheadKibibytes) {
             logger.debug("the kernel's read-ahead stays as it is: /sys is not writable")
         }
     }
+
+    /// Whether the kernel reads complete files from the cache by itself.
+    package var isPassingThrough: Bool { context.passthrough.isOn }
 
     /// Unmounts. `force` also where files are open or reads hang: they fail, the mountpoint is free on return.
     ///

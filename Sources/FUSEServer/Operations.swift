@@ -86,24 +86,12 @@ enum Operations {
             Operations.serve(request) { context, reply in
                 guard let info else { return reply.fail(errno: EINVAL) }
                 guard info.pointee.flags & (O_ACCMODE | O_TRUNC) == O_RDONLY else { return reply.fail(errno: EROFS) }
-                let node = Node(number: node)
-                do throws(MCFSError) {
-                    try context.fileSystem.open(node)
-                } catch {
-                    context.report(error, operation: "open", node: node.number)
-                    return reply.fail(error)
-                }
-                // What the page cache holds of immutable content stays right, and there is nothing to flush.
-                info.pointee.fh = 0
-                info.pointee.keep_cache = 1
-                info.pointee.noflush = 1
-                // No RELEASE comes for an open that was interrupted.
-                if !reply.send(open: info) { context.fileSystem.release(node) }
+                Operations.open(context, reply, Node(number: node), info)
             }
         }
         operations.release = { request, node, _ in
             Operations.serve(request) { context, reply in
-                context.fileSystem.release(Node(number: node))
+                context.release(Node(number: node))
                 reply.succeed()
             }
         }
@@ -112,6 +100,32 @@ enum Operations {
                 Operations.read(context, reply, Node(number: node), offset: UInt64(clamping: offset), count: size)
             }
         }
+    }
+
+    private static func open(
+        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: UnsafeMutablePointer<fuse_file_info>
+    ) {
+        let file: (any ContentReading)?
+        do throws(MCFSError) {
+            file = try context.fileSystem.open(node)
+        } catch {
+            context.report(error, operation: "open", node: node.number)
+            return reply.fail(error)
+        }
+        let (mode, dropsPages) = context.modes.open(node.number) {
+            file?.completeFile.flatMap { context.passthrough.register($0) }
+        }
+        info.pointee.fh = 0
+        // There is nothing to flush.
+        info.pointee.noflush = 1
+        let isTaken =
+            switch mode {
+            case .cached: reply.send(cachedOpen: info)
+            case .passthrough(let file): reply.send(open: info, backing: file.identifier)
+            }
+        // No RELEASE comes for an open that was interrupted.
+        if !isTaken { context.release(node) }
+        if dropsPages { context.dropPages(of: node) }
     }
 
     private static func read(
@@ -157,9 +171,8 @@ enum Operations {
                 if context.canSkipOpendir { return reply.fail(errno: ENOSYS) }
                 guard let info else { return reply.fail(errno: EINVAL) }
                 info.pointee.fh = 0
-                info.pointee.keep_cache = 1
                 info.pointee.cache_readdir = 1
-                _ = reply.send(open: info)
+                _ = reply.send(cachedOpen: info)
             }
         }
         operations.releasedir = { request, _, _ in Operations.serve(request) { _, reply in reply.succeed() } }

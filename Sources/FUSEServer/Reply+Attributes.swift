@@ -23,9 +23,22 @@ extension Reply {
         discard self
     }
 
+    /// The kernel reads through this server and keeps what it has in its page cache: content never changes.
     /// - Returns: false where the opener was interrupted: the kernel knows nothing of this open.
-    consuming func send(open info: UnsafeMutablePointer<fuse_file_info>) -> Bool {
+    consuming func send(cachedOpen info: UnsafeMutablePointer<fuse_file_info>) -> Bool {
+        info.pointee.keep_cache = 1
         let result = fuse_reply_open(request, info)
+        discard self
+        return result == 0
+    }
+
+    /// The kernel reads from the backing file by itself.
+    /// - Returns: as above.
+    consuming func send(open info: UnsafeMutablePointer<fuse_file_info>, backing: Int32) -> Bool {
+        // The kernel refuses KEEP_CACHE here.
+        info.pointee.keep_cache = 0
+        let request = request
+        let result = WireTap.answeringOpen(withBacking: backing) { fuse_reply_open(request, info) }
         discard self
         return result == 0
     }

@@ -10,6 +10,10 @@ final class ServingContext: Sendable {
     let pending: PendingReplies
     let logger: Logger
     let wire = WireTap()
+    let passthrough = Passthrough()
+    let modes = IOModes()
+    /// Set before the session serves.
+    let pages = Mutex<PageDropper?>(nil)
     /// Signalled when `isInitialized` becomes true.
     let changed = Guarded(())
 
@@ -53,9 +57,22 @@ final class ServingContext: Sendable {
         // The kernel's default of 12 would bound how much read-ahead is under way.
         connection.max_background = 128
         connection.congestion_threshold = 96
+    }
+
+    /// The reply to INIT has left: the kernel works with what was agreed.
+    func markInitialized() {
         initialized.store(true, ordering: .releasing)
         changed.update { _ in }
     }
+
+    /// One open of `node` is gone.
+    func release(_ node: Node) {
+        modes.release(node.number)
+        fileSystem.release(node)
+    }
+
+    /// Makes the kernel forget, soon, what it cached of a file that it reads by itself from now on.
+    func dropPages(of node: Node) { pages.withLock { $0 }?.add(node.number) }
 
     /// A request that failed; said once, where it is answered.
     func report(_ error: MCFSError, operation: String, node: UInt64) {

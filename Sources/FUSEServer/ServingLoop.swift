@@ -26,6 +26,9 @@ final class ServingLoop: @unchecked Sendable {
         self.context = context
         self.threads = threads
         self.onEnd = onEnd
+        context.pages.withLock { pages in
+            pages = PageDropper { [weak self] node in self?.forgetPages(of: Node(number: node)) }
+        }
     }
 
     var isEnded: Bool { hasEnded.load(ordering: .acquiring) }
@@ -54,6 +57,13 @@ final class ServingLoop: @unchecked Sendable {
         }
         pthread_detach(thread)
         return true
+    }
+
+    /// Begins to pass complete files through. - Returns: what speaks against it.
+    func startPassthrough(_ sample: OwnedDescriptor) -> Errno? {
+        notifying.withLock { isServing in
+            isServing ? context.passthrough.start(device: fuse_session_fd(session), sample: sample) : .notConnected
+        }
     }
 
     /// See `MountSession.forgetPages`.
@@ -93,6 +103,10 @@ final class ServingLoop: @unchecked Sendable {
     private func clearAway() {
         context.pending.close(errno: ENOTCONN)
         context.pending.waitUntilDrained()
+        context.pages.withLock { $0.take() }?.end()
+        // Closes what the kernel was given to read by itself, while there is still a device to say it to.
+        context.modes.clear()
+        context.passthrough.stop()
         fuse_session_unmount(session)
         notifying.withLock { $0 = false }
         fuse_session_destroy(session)

@@ -5,6 +5,9 @@ package import MCFSCore
 package protocol ContentReading: AnyObject, Sendable {
     /// As `CachedFile.read`.
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome
+    /// The content as a plain file, once all of it is local and checked: nobody changes its bytes or punches holes into
+    /// them any more. Without a lock that a fetch holds.
+    var completeFile: OwnedDescriptor? { get }
 }
 
 /// Where a mount's bytes come from. `ChunkCache` in a mount; something smaller in tests.

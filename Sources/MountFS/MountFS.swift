@@ -73,10 +73,12 @@ package final class MountFS: Sendable {
     }
 
     /// Counts one more open of a file; each is taken back by one `release`.
-    package func open(_ node: Node) throws(MCFSError) {
+    /// - Returns: the file; nil for what has no bytes.
+    @discardableResult
+    package func open(_ node: Node) throws(MCFSError) -> (any ContentReading)? {
         let entry = try entry(of: node)
-        guard let content = content(of: entry) else { return }
-        try openFiles.open(entry) { () throws(MCFSError) in try openContent(content) }
+        guard let content = content(of: entry) else { return nil }
+        return try openFiles.open(entry) { () throws(MCFSError) in try openContent(content) }
     }
 
     package func release(_ node: Node) {

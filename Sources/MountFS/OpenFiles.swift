@@ -18,16 +18,18 @@ final class OpenFiles: Sendable {
     /// Counts one more open of `entry`.
     func open(
         _ entry: Tree.Index, make: () throws(MCFSError) -> any ContentReading
-    ) throws(MCFSError) {
+    ) throws(MCFSError) -> any ContentReading {
         let known = files.withLock { files in
-            guard files[entry] != nil else { return false }
             files[entry]?.opens += 1
-            return true
+            return files[entry]?.file
         }
-        if known { return }
+        if let known { return known }
         let file = try make()
         // Another thread may have been faster: its file stays, so that readers share one read-ahead window.
-        files.withLock { files in files[entry, default: OpenFile(file: file, opens: 0)].opens += 1 }
+        return files.withLock { files in
+            files[entry, default: OpenFile(file: file, opens: 0)].opens += 1
+            return files[entry]?.file ?? file
+        }
     }
 
     func file(

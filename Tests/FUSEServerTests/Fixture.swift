@@ -54,7 +54,7 @@ final class Fixture: Sendable {
         return MountFS(tree: try builder.build(), sources: [NullSource()], store: store, origin: "test:origin")
     }
 
-    init(threads: Int = 8) throws {
+    init(threads: Int = 8, passthrough: Bool = false) throws {
         var template = Array("/tmp/mcfs-fuse-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw MCFSError(localIO: "make a directory", .current) }
         directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -64,6 +64,7 @@ final class Fixture: Sendable {
         var options = MountSession.Options()
         options.threads = threads
         options.sourceName = "test,source"
+        if passthrough { options.passthroughSample = try temporaryFile() }
         let ending = endings.continuation
         session = try MountSession(fileSystem, at: mountpoint, options: options) {
             ending.yield()
@@ -72,8 +73,10 @@ final class Fixture: Sendable {
     }
 
     /// Runs `body` and takes everything away again, whatever it does.
-    static func with(threads: Int = 8, _ body: (Fixture) async throws -> Void) async throws {
-        let fixture = try Fixture(threads: threads)
+    static func with(
+        threads: Int = 8, passthrough: Bool = false, _ body: (Fixture) async throws -> Void
+    ) async throws {
+        let fixture = try Fixture(threads: threads, passthrough: passthrough)
         defer { fixture.clear() }
         try await body(fixture)
     }
@@ -166,6 +169,9 @@ final class NullSource: ByteSource {
 final class FakeStore: ContentStore {
     let names = Mutex<[BlobID: String]>([:])
     let reads = Atomic<Int>(0)
+    /// Whether `file.bin` counts as complete.
+    let hasComplete = Atomic<Bool>(false)
+    private let plain = Mutex<OwnedDescriptor?>(nil)
     private let waiting = Mutex<[any ReadWaiter]>([])
     private let arrivals = AsyncStream<Void>.makeStream()
 
@@ -177,6 +183,17 @@ final class FakeStore: ContentStore {
     }
 
     func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size }
+
+    /// A file with the bytes of `file.bin`, the same for every open.
+    func plainFile(size: UInt64) throws(MCFSError) -> OwnedDescriptor {
+        try plain.withLock { plain throws(MCFSError) in
+            if let plain { return plain }
+            let made = try temporaryFile()
+            FakeStore.bytes(ByteRange(0, size)).withUnsafeBytes { try? made.write($0, at: 0) }
+            plain = made
+            return made
+        }
+    }
 
     func hang(_ waiter: any ReadWaiter) {
         waiting.withLock { $0.append(waiter) }
@@ -206,10 +223,10 @@ final class FakeFile: ContentReading {
             file = nil
             return
         }
-        let owned = try temporaryFile()
-        FakeStore.bytes(ByteRange(0, size)).withUnsafeBytes { try? owned.write($0, at: 0) }
-        file = owned
+        file = try store.plainFile(size: size)
     }
+
+    var completeFile: OwnedDescriptor? { store.hasComplete.load(ordering: .relaxed) ? file : nil }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {
         store.reads.wrappingAdd(1, ordering: .relaxed)

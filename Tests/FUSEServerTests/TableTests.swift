@@ -51,7 +51,7 @@ import Testing
                         iovec(iov_base: header.baseAddress, iov_len: 16),
                         iovec(iov_base: body.baseAddress, iov_len: bodyCount),
                     ]
-                    vectors.withUnsafeMutableBufferPointer { tap.patch($0) }
+                    _ = vectors.withUnsafeMutableBufferPointer { tap.patch($0) }
                 }
             }
             return body.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 12, as: UInt32.self) }
@@ -67,6 +67,36 @@ import Testing
         #expect(flags(tap(), error: -71) == 0)
         #expect(flags(tap(), error: 0, bodyCount: 8) == 0)
         #expect(flags(tap(offered: false), error: 0) == 0)
+    }
+
+    @Test("a backing file is written into the reply to OPEN, and into nothing else")
+    func backing() {
+        /// The reply as it leaves: flags and backing file of `fuse_open_out`.
+        func reply(_ backing: Int32, error: Int32 = 0, bodyCount: Int = 16) -> [UInt32] {
+            let tap = WireTap()
+            var header = [UInt8](repeating: 0, count: 16)
+            header.withUnsafeMutableBytes { $0.storeBytes(of: error, toByteOffset: 4, as: Int32.self) }
+            var body = [UInt8](repeating: 0, count: 24)
+            header.withUnsafeMutableBytes { header in
+                body.withUnsafeMutableBytes { body in
+                    var vectors = [
+                        iovec(iov_base: header.baseAddress, iov_len: 16),
+                        iovec(iov_base: body.baseAddress, iov_len: bodyCount),
+                    ]
+                    vectors.withUnsafeMutableBufferPointer { vectors in
+                        _ = tap.patch(UnsafeMutableBufferPointer(rebasing: vectors[..<1]))
+                        WireTap.answeringOpen(withBacking: backing) { _ = tap.patch(vectors) }
+                    }
+                }
+            }
+            return body.withUnsafeBytes { body in
+                [8, 12].map { body.loadUnaligned(fromByteOffset: $0, as: UInt32.self) }
+            }
+        }
+        #expect(reply(7) == [1 << 7, 7])
+        #expect(reply(0) == [0, 0])
+        #expect(reply(7, error: -2) == [0, 0])
+        #expect(reply(7, bodyCount: 24) == [0, 0])
     }
 
     @Test("a mountpoint that is not there is one sentence that names it")

@@ -49,6 +49,8 @@ final class FakeFile: ContentReading {
         self.store = store
     }
 
+    var completeFile: OwnedDescriptor? { nil }
+
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {
         let behaviour = store.state.withLock { state in
             state.ranges.append(range)

@@ -14,6 +14,10 @@ int mcfs_punch_hole(int fd, off_t offset, off_t length);
 int mcfs_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned int flags);
 /* syncfs(2) of the file system that fd is on. */
 int mcfs_syncfs(int fd);
+/* setrlimit(2): as many open files as the process may have at all. */
+void mcfs_raise_open_files(void);
+/* Whether fd is on an overlay file system; fstatfs(2). */
+int mcfs_is_on_overlay(int fd);
 /* ioctl(2) with a pointer argument. */
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
 /* pthread_setname_np(3) of the calling thread: at most 15 bytes. */
