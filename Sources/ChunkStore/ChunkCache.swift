@@ -144,10 +144,12 @@ extension ChunkCache {
     }
 
     /// Fetches what a sequential reader will want.
-    func readAhead(_ range: ByteRange, of use: BlobUse, _ content: FileContent) {
+    func readAhead(_ request: ReadAhead.Request, of use: BlobUse, _ content: FileContent) {
         guard content.source.hasRandomAccess else { return }
-        let chunks = Array(use.blob.grid.chunks(overlapping: range))
-        schedule(planner.jobs(for: chunks, of: use, content, priority: .readAhead))
+        let chunks = Array(use.blob.grid.chunks(overlapping: request.range))
+        schedule(
+            planner.jobs(
+                for: chunks, of: use, content, priority: .readAhead, rangeBytesMax: request.rangeBytes))
     }
 
     func schedule(_ jobs: [FetchJob]) {

@@ -14,7 +14,12 @@ struct FetchPlanner: Sendable {
     let index: LocalIndex
 
     /// The jobs that bring `chunks` of a content; the first one serves the reader. Chunks that are claimed by others are left out.
-    func jobs(for chunks: [Int], of use: BlobUse, _ content: FileContent, priority: FetchPriority) -> [FetchJob] {
+    ///
+    /// - Parameter rangeBytesMax: longest range of one request.
+    func jobs(
+        for chunks: [Int], of use: BlobUse, _ content: FileContent, priority: FetchPriority,
+        rangeBytesMax: UInt64 = FetchQueue.rangeBytesMax
+    ) -> [FetchJob] {
         guard content.source.hasRandomAccess else {
             // The whole source comes by: take all that is missing of it.
             let all = pieces(in: ByteRange(0, .max), of: content)
@@ -26,7 +31,7 @@ struct FetchPlanner: Sendable {
         }
         guard let first = wanted.first else { return [] }
         guard content.layout != nil, content.size <= smallContentMax else {
-            return split(wanted, content.source, priority)
+            return split(wanted, content.source, priority, rangeBytesMax: rangeBytesMax)
         }
         // From the wanted file to the end of its window first: its bytes lead. Then what lies before it.
         let start = first.range.lowerBound / Self.windowBytes * Self.windowBytes
@@ -49,7 +54,7 @@ struct FetchPlanner: Sendable {
         }
         if pieces.isEmpty { return [] }
         guard source.hasRandomAccess else { return [FetchJob(source, pieces, priority: .prefetch, ended: ended)] }
-        return split(pieces, source, .prefetch, ended)
+        return split(pieces, source, .prefetch, ended: ended)
     }
 
     private func piece(_ use: BlobUse, _ chunk: Int, _ offset: UInt64) -> FetchPiece {
@@ -92,14 +97,14 @@ struct FetchPlanner: Sendable {
     /// Cuts pieces in order into ranges of a bounded length without big holes.
     private func split(
         _ pieces: [FetchPiece], _ source: any ByteSource, _ priority: FetchPriority,
-        _ ended: (@Sendable (MCFSError?) -> Void)? = nil
+        rangeBytesMax: UInt64 = FetchQueue.rangeBytesMax, ended: (@Sendable (MCFSError?) -> Void)? = nil
     ) -> [FetchJob] {
         var jobs: [FetchJob] = []
         var run: [FetchPiece] = []
         for piece in pieces {
             if let first = run.first, let last = run.last,
                 piece.range.lowerBound - last.range.upperBound > Self.gapMax
-                    || piece.range.upperBound - first.range.lowerBound > FetchQueue.rangeBytesMax
+                    || piece.range.upperBound - first.range.lowerBound > rangeBytesMax
             {
                 jobs.append(FetchJob(source, run, priority: priority, ended: ended))
                 run = []

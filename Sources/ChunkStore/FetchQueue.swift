@@ -1,7 +1,7 @@
 import MCFSCore
 
-/// Jobs that wait for a thread, in the order of their priority, and the threads. A job that continues one that waits
-/// becomes part of it, so that neighbouring misses are one request.
+/// Jobs that wait for a thread, in the order of their priority, and the threads. Where all threads are busy, a job that
+/// continues one that waits becomes part of it, so that neighbouring misses are one request.
 final class FetchQueue: Sendable {
     /// Longest range that joined jobs may reach, in bytes.
     static let rangeBytesMax: UInt64 = 8 << 20
@@ -27,7 +27,9 @@ final class FetchQueue: Sendable {
     func add(_ job: FetchJob) {
         let needsThread = state.update { state -> Bool in
             if state.hasEnded { return false }
-            if let before = state.waiting.last(where: { Self.canJoin($0, job) }) {
+            // Where a connection is free, two requests are faster than one.
+            let isBusy = state.waiting.count >= state.idle + threadsMax - state.threads
+            if isBusy, let before = state.waiting.last(where: { Self.canJoin($0, job) }) {
                 before.append(job)
                 return false
             }

@@ -1,47 +1,96 @@
 import MCFSCore
 
-/// How far ahead of one reader to fetch: nothing for a random reader, a window that doubles for a sequential one.
+/// How far ahead of the readers of one file to fetch: nothing for a random reader, a window that doubles for a sequential
+/// one. Several readers, or one that walks several places in turns, are told apart by where they read.
 struct ReadAhead: Sendable {
     /// First window of a reader that turned out sequential, in bytes.
     static let windowMin: UInt64 = 4 << 20
-    static let windowMax: UInt64 = 32 << 20
+    /// Largest window, in bytes: sixteen of the longest ranges, which keeps every connection busy.
+    static let windowMax: UInt64 = 16 * FetchQueue.rangeBytesMax
     /// The kernel sends the requests of its own read-ahead in parallel: they come a little out of order.
     static let tolerance: UInt64 = 4 << 20
+    /// Most readers that are told apart; of more, the one that was silent longest is forgotten.
+    static let streamsMax = 16
 
-    /// Where the reader would go on.
-    private var next: UInt64 = 0
-    private var window: UInt64 = 0
-    /// Up to where was asked for already.
-    private var asked: UInt64 = 0
-    private var hasRead = false
+    /// What to fetch, and in ranges of which length.
+    struct Request: Equatable {
+        var range: ByteRange
+        /// Bytes. Short while the window is small: several connections then bring it in parallel.
+        var rangeBytes: UInt64
+    }
+
+    fileprivate struct Stream {
+        /// Where the reader would go on.
+        var next: UInt64
+        var window: UInt64 = 0
+        /// Up to where was asked for already.
+        var asked: UInt64
+        /// Where the window doubles.
+        var growsAt: UInt64 = 0
+        var lastRead: UInt64
+    }
+
+    private let windowMax: UInt64
+    private var streams: [Stream] = []
+    private var clock: UInt64 = 0
+
+    /// - Parameter windowMax: bytes.
+    init(windowMax: UInt64 = Self.windowMax) { self.windowMax = windowMax }
 
     /// Takes note of a read. - Returns: what to fetch beyond it; nil for nothing.
-    mutating func advance(_ range: ByteRange, size: UInt64) -> ByteRange? {
-        let isSequential =
-            range.lowerBound <= next + Self.tolerance && range.lowerBound + Self.tolerance >= next
-        defer {
-            next = isSequential ? max(next, range.upperBound) : range.upperBound
-            hasRead = true
-        }
-        guard isSequential else {
-            window = 0
-            asked = range.upperBound
+    mutating func advance(_ range: ByteRange, size: UInt64) -> Request? {
+        clock += 1
+        guard let index = stream(at: range) else {
+            // A first read is not yet a stream: the first bytes of a file are read by anything that looks at it.
+            add(Stream(next: range.upperBound, asked: range.upperBound, lastRead: clock))
             return nil
         }
-        // A file's first bytes are read by anything that looks at it: that is not yet a stream.
-        guard hasRead, range.upperBound > next else { return nil }
+        defer { streams[index].lastRead = clock }
+        return streams[index].advance(range, size: size, windowMax: windowMax)
+    }
+
+    /// The nearest of the readers that may have sent this read.
+    private func stream(at range: ByteRange) -> Int? {
+        func distance(_ stream: Stream) -> UInt64 {
+            max(stream.next, range.lowerBound) - min(stream.next, range.lowerBound)
+        }
+        let near = streams.indices.filter { distance(streams[$0]) <= Self.tolerance }
+        return near.min { distance(streams[$0]) < distance(streams[$1]) }
+    }
+
+    private mutating func add(_ stream: Stream) {
+        if streams.count == Self.streamsMax,
+            let oldest = streams.indices.min(by: { streams[$0].lastRead < streams[$1].lastRead })
+        {
+            streams[oldest] = stream
+        } else {
+            streams.append(stream)
+        }
+    }
+}
+
+extension ReadAhead.Stream {
+    fileprivate mutating func advance(
+        _ range: ByteRange, size: UInt64, windowMax: UInt64
+    ) -> ReadAhead.Request? {
+        // What was read again, or out of order, moves nothing.
+        guard range.upperBound > next else { return nil }
+        next = range.upperBound
         if window == 0 {
-            window = Self.windowMin
-            asked = max(asked, range.upperBound)
+            window = min(ReadAhead.windowMin, windowMax)
+            growsAt = next + window
+            asked = max(asked, next)
+        } else if next >= growsAt {
+            window = min(window * 2, windowMax)
+            growsAt = next + window
         }
-        // Ask again when half of the window is used up.
-        guard asked < size, range.upperBound + window / 2 >= asked else { return nil }
-        let end = min(size, range.upperBound + window)
-        guard end > asked else { return nil }
-        defer {
-            asked = end
-            window = min(window * 2, Self.windowMax)
-        }
-        return ByteRange(max(asked, range.upperBound), end)
+        asked = max(asked, next)
+        // In steps of one range: the connections stay busy, and no range is cut short.
+        let rangeBytes = min(max(window / 16, 1 << 20), FetchQueue.rangeBytesMax)
+        let end = min(size, next + window)
+        guard end > asked, end - asked >= rangeBytes || end == size else { return nil }
+        let count = end == size ? end - asked : (end - asked) / rangeBytes * rangeBytes
+        defer { asked += count }
+        return ReadAhead.Request(range: ByteRange(asked, asked + count), rangeBytes: rangeBytes)
     }
 }

@@ -1,0 +1,102 @@
+import MCFSCore
+import Testing
+
+@testable import ChunkStore
+
+@Suite("How far a file is read ahead")
+struct ReadAheadTests {
+    private static let size: UInt64 = 4 << 30
+    private static let step: UInt64 = 1 << 20
+
+    private func read(_ ahead: inout ReadAhead, _ offset: UInt64, size: UInt64 = Self.size) -> ReadAhead.Request? {
+        ahead.advance(ByteRange(offset, min(offset + Self.step, size)), size: size)
+    }
+
+    @Test("one read is no stream, wherever it is")
+    func first() {
+        var ahead = ReadAhead()
+        #expect(read(&ahead, 0) == nil)
+        #expect(read(&ahead, 1 << 30) == nil)
+        #expect(read(&ahead, 2 << 30) == nil)
+    }
+
+    @Test("random reads never fetch ahead")
+    func random() {
+        var ahead = ReadAhead()
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<1000 {
+            // Places far apart from each other: 64 MiB.
+            #expect(read(&ahead, UInt64.random(in: 0..<64, using: &generator) * (64 << 20)) == nil)
+        }
+    }
+
+    @Test(
+        "a sequential reader gets a window that doubles to its bound, in short ranges first, each byte once and no gap")
+    func sequential() {
+        var ahead = ReadAhead()
+        var asked = 2 * Self.step
+        var windows: [UInt64] = []
+        for offset in stride(from: 0, to: Self.size, by: Int(Self.step)) {
+            guard let request = read(&ahead, offset) else { continue }
+            #expect(request.range.lowerBound == asked)
+            asked = request.range.upperBound
+            windows.append(asked - (offset + Self.step))
+            #expect(request.rangeBytes >= Self.step && request.rangeBytes <= FetchQueue.rangeBytesMax)
+            #expect(request.range.count % request.rangeBytes == 0 || asked == Self.size)
+        }
+        #expect(asked == Self.size)
+        #expect(windows.first == ReadAhead.windowMin)
+        #expect(windows.max() == ReadAhead.windowMax)
+        #expect(zip(windows, windows.dropFirst()).allSatisfy { $1 <= max($0 * 2, $0 + FetchQueue.rangeBytesMax) })
+    }
+
+    @Test("requests of the kernel's read-ahead that come out of order are one stream, and ask for nothing twice")
+    func reordered() {
+        var ahead = ReadAhead()
+        var asked: UInt64 = 0
+        for pair in stride(from: 0, to: UInt64(256 << 20), by: Int(2 * Self.step)) {
+            for offset in [pair + Self.step, pair] {
+                guard let request = read(&ahead, offset) else { continue }
+                #expect(request.range.lowerBound >= asked)
+                asked = request.range.upperBound
+            }
+        }
+        #expect(asked >= 256 << 20)
+    }
+
+    @Test("readers far apart each have a window of their own")
+    func several() {
+        var ahead = ReadAhead()
+        var asked: [UInt64: UInt64] = [:]
+        for offset in stride(from: 0, to: UInt64(32 << 20), by: Int(Self.step)) {
+            for reader in 0..<UInt64(ReadAhead.streamsMax) {
+                let start = reader * (256 << 20)
+                if let request = read(&ahead, start + offset) { asked[reader] = request.range.upperBound - start }
+            }
+        }
+        #expect(asked.count == ReadAhead.streamsMax)
+        #expect(asked.values.allSatisfy { $0 >= 40 << 20 })
+    }
+
+    @Test("the window stops at the end of the file")
+    func end() {
+        var ahead = ReadAhead()
+        let size: UInt64 = (10 << 20) + 17
+        var asked = 2 * Self.step
+        for offset in stride(from: 0, to: size, by: Int(Self.step)) {
+            guard let request = read(&ahead, offset, size: size) else { continue }
+            #expect(request.range.lowerBound == asked)
+            asked = request.range.upperBound
+        }
+        #expect(asked == size)
+    }
+
+    @Test("a window is never larger than its bound", arguments: [0, 1 << 20, 6 << 20] as [UInt64])
+    func bounded(windowMax: UInt64) {
+        var ahead = ReadAhead(windowMax: windowMax)
+        for offset in stride(from: 0, to: UInt64(64 << 20), by: Int(Self.step)) {
+            guard let request = read(&ahead, offset) else { continue }
+            #expect(request.range.upperBound <= offset + Self.step + windowMax)
+        }
+    }
+}
