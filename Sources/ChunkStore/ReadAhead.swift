@@ -1,12 +1,15 @@
 import MCFSCore
 
-/// How far ahead of the readers of one file to fetch: nothing for a random reader, a window that doubles for a sequential
+/// How far ahead of the readers of one file to fetch: nothing for a random reader, a window that grows for a sequential
 /// one. Several readers, or one that walks several places in turns, are told apart by where they read.
 struct ReadAhead: Sendable {
     /// First window of a reader that turned out sequential, in bytes.
-    static let windowMin: UInt64 = 4 << 20
+    static let windowMin: UInt64 = 8 << 20
     /// Largest window, in bytes: sixteen of the longest ranges, which keeps every connection busy.
     static let windowMax: UInt64 = 16 * FetchQueue.rangeBytesMax
+    /// How much larger a window gets once it was used up. Over a long way each step costs two round trips, since it opens
+    /// connections: with four there are two steps to all of them.
+    static let growth: UInt64 = 4
     /// The kernel sends the requests of its own read-ahead in parallel: they come a little out of order.
     static let tolerance: UInt64 = 4 << 20
     /// Most readers that are told apart; of more, the one that was silent longest is forgotten.
@@ -25,7 +28,7 @@ struct ReadAhead: Sendable {
         var window: UInt64 = 0
         /// Up to where was asked for already.
         var asked: UInt64
-        /// Where the window doubles.
+        /// Where the window grows.
         var growsAt: UInt64 = 0
         var lastRead: UInt64
     }
@@ -81,7 +84,7 @@ extension ReadAhead.Stream {
             growsAt = next + window
             asked = max(asked, next)
         } else if next >= growsAt {
-            window = min(window * 2, windowMax)
+            window = min(window * ReadAhead.growth, windowMax)
             growsAt = next + window
         }
         asked = max(asked, next)

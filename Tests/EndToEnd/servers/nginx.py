@@ -35,7 +35,7 @@ http {{
 """
 
 
-def nginx(directory):
+def nginx(directory, slow_bytes_per_second=SLOW_BYTES_PER_SECOND):
     """`root` is the folder that is served; `url` has no slash at its end. `/secret/` asks for user `reader`, password `pass`."""
     root = os.path.join(directory, "root")
     os.makedirs(root)
@@ -47,7 +47,7 @@ def nginx(directory):
         file.write("reader:{PLAIN}pass\n")
     with open(path, "w") as file:
         file.write(CONFIGURATION.format(
-            directory=directory, root=root, port=port, rate=SLOW_BYTES_PER_SECOND, user=user))
+            directory=directory, root=root, port=port, rate=slow_bytes_per_second, user=user))
     url = f"http://127.0.0.1:{port}"
     server = ServerProcess(
         "nginx", [find("nginx"), "-e", "stderr", "-p", directory, "-c", path], os.path.join(directory, "log"),
