@@ -4,6 +4,8 @@ package import MCFSCore
 extension ChunkCache {
     /// Most ranges that one prefetch keeps waiting: the rest is planned as these are done.
     private static let jobsAheadMax = 32
+    /// Files up to this size are fetched before larger ones, in bytes.
+    private static let smallBytesMax: UInt64 = 1 << 20
     /// Most bytes that are claimed ahead of their fetch.
     private static let groupBytesMax: UInt64 = 256 << 20
 
@@ -70,7 +72,13 @@ extension ChunkCache {
                 if isCancelled() { throw MCFSError(.cancelled, "the prefetch was cancelled") }
             }
         }
-        for group in Self.grouped(contents) {
+        // Small ones first, of all sources: configurations, tokenizers and kernels are asked for before weights. What can only
+        // be streamed is read once, whatever its size.
+        let isSmall = { (content: FileContent) in
+            content.size <= Self.smallBytesMax && content.source.hasRandomAccess
+        }
+        let groups = Self.grouped(contents.filter(isSmall)) + Self.grouped(contents.filter { !isSmall($0) })
+        for group in groups {
             let jobs = planner.jobs(prefetching: group, ended: ended)
             state.withLock { $0.running += jobs.count }
             schedule(jobs)
@@ -86,7 +94,6 @@ extension ChunkCache {
         var groups: [[FileContent]] = []
         var bytes: UInt64 = 0
         let bySource = Dictionary(grouping: contents) { ObjectIdentifier($0.source) }.values
-        // Small sources first: configurations and tokenizers are asked for before weights.
         for ofSource in bySource.sorted(by: { sum($0) < sum($1) }) {
             for content in ofSource.sorted(by: { $0.offset < $1.offset }) {
                 // A stream is read once: all that is wanted of it goes into one group.

@@ -97,6 +97,21 @@ struct SpaceTests {
         for content in contents { #expect(cache.localBytes(of: content.id, size: content.size) == content.size) }
     }
 
+    @Test("prefetch brings small files before large ones, wherever they lie")
+    func prefetchOrder() throws {
+        var fixture = CacheFixture(chunkSize: 1 << 20)
+        fixture.configuration.fetchThreads = 1
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let large: UInt64 = 3 << 20
+        let source = MemorySource([UInt8](repeating: 7, count: Int(large) + 10), pieceBytes: 1 << 20)
+        let contents = [(0, large), (large, 10)].map { offset, size in
+            FileContent(id: BlobID(origin: "at", "\(offset)"), size: size, source: source, offset: offset)
+        }
+        try cache.prefetch(contents, progress: Progress(), isCancelled: { false })
+        #expect(source.reads == [ByteRange(large, large + 10), ByteRange(0, large)])
+    }
+
     @Test("prefetch says what it could not get")
     func prefetchFails() throws {
         let fixture = CacheFixture(chunkSize: 4, readDeadline: .milliseconds(300))
