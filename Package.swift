@@ -77,7 +77,8 @@ let package = Package(
             "FUSEServer", ours: ["CFUSE", "ChunkStore", "CLinux", "MCFSCore", "MountFS"], libraries: [logging],
             onlyForTests: ["Catalog"])
         + module("MCFSCore", ours: ["CLinux"], libraries: [crypto])
-        + module("MountFS", ours: ["Catalog", "ChunkStore", "CLinux", "MCFSCore"])
+        + module("ModelFormats", ours: ["MCFSCore"])
+        + module("MountFS", ours: ["Catalog", "ChunkStore", "CLinux", "MCFSCore", "ModelFormats"])
         + module("OCI", ours: ["CZlib", "CZstd", "MCFSCore", "Transport"], libraries: [crypto, logging, tomlKit])
         + module("Origins", ours: ["Catalog", "MCFSCore", "OCI", "Transport"], libraries: [crypto, logging])
         + module("Transport", ours: ["CCurl", "MCFSCore"], libraries: [crypto, logging]),

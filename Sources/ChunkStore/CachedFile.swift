@@ -26,6 +26,18 @@ package final class CachedFile: Sendable {
     /// has it keeps it.
     package var completeFile: OwnedDescriptor? { use.blob.completeFile }
 
+    /// Fetches what is missing of `range`, which must lie in the file, behind what readers wait for. Nobody hears of it.
+    package func expect(_ range: ByteRange) {
+        cache.readAhead(ReadAhead.Request(range: range, rangeBytes: FetchQueue.rangeBytesMax), of: use, content)
+    }
+
+    /// Says which bytes are read in one go: who reads the first of a run will read it to its end.
+    ///
+    /// - Parameter run: the run that holds an offset; nil where there is none. Called by readers, must be quick.
+    package func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) {
+        readAhead.withLock { $0.run = run }
+    }
+
     /// Reads `range`, which must lie in the file and not be empty. Never blocks on the network.
     ///
     /// `makeWaiter` is called on a miss only, at most once. Its waiter is completed once, from another thread (or before this returns), at

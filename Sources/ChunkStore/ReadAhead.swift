@@ -5,11 +5,15 @@ import MCFSCore
 struct ReadAhead: Sendable {
     /// First window of a reader that turned out sequential, in bytes.
     static let windowMin: UInt64 = 8 << 20
+    /// A reader is sequential once it has read so many bytes, in more than one read: the kernel makes two of a small random read.
+    static let streamMin: UInt64 = 512 << 10
     /// Largest window, in bytes: sixteen of the longest ranges, which keeps every connection busy.
     static let windowMax: UInt64 = 16 * FetchQueue.rangeBytesMax
     /// How much larger a window gets once it was used up. Over a long way each step costs two round trips, since it opens
     /// connections: with four there are two steps to all of them.
     static let growth: UInt64 = 4
+    /// A read that begins at most so far behind the start of a run begins it, in bytes.
+    static let runStartMax: UInt64 = 1 << 20
     /// The kernel sends the requests of its own read-ahead in parallel: they come a little out of order.
     static let tolerance: UInt64 = 4 << 20
     /// Most readers that are told apart; of more, the one that was silent longest is forgotten.
@@ -23,6 +27,8 @@ struct ReadAhead: Sendable {
     }
 
     fileprivate struct Stream {
+        /// Where the reader began.
+        var start: UInt64
         /// Where the reader would go on.
         var next: UInt64
         var window: UInt64 = 0
@@ -32,6 +38,10 @@ struct ReadAhead: Sendable {
         var growsAt: UInt64 = 0
         var lastRead: UInt64
     }
+
+    /// The run of bytes that holds an offset, where something is known of the file: who reads the first of a run will read
+    /// it to its end.
+    var run: (@Sendable (UInt64) -> ByteRange?)?
 
     private let windowMax: UInt64
     private var streams: [Stream] = []
@@ -45,11 +55,24 @@ struct ReadAhead: Sendable {
         clock += 1
         guard let index = stream(at: range) else {
             // A first read is not yet a stream: the first bytes of a file are read by anything that looks at it.
-            add(Stream(next: range.upperBound, asked: range.upperBound, lastRead: clock))
-            return nil
+            var stream = Stream(
+                start: range.lowerBound, next: range.upperBound, asked: range.upperBound, lastRead: clock)
+            defer { add(stream) }
+            guard let rest = restOfRun(begunBy: range) else { return nil }
+            stream.begin(window: min(max(rest, Self.windowMin), windowMax))
+            return stream.request(size: size, windowMax: windowMax)
         }
         defer { streams[index].lastRead = clock }
         return streams[index].advance(range, size: size, windowMax: windowMax)
+    }
+
+    /// What is left of a run whose first bytes are in `range`, in bytes. A page that is mapped is read with what lies around it,
+    /// so the read may begin before the run.
+    private func restOfRun(begunBy range: ByteRange) -> UInt64? {
+        guard !range.isEmpty, let run = run?(range.upperBound - 1),
+            run.upperBound > range.upperBound, run.lowerBound + Self.runStartMax >= range.lowerBound
+        else { return nil }
+        return run.upperBound - range.upperBound
     }
 
     /// The nearest of the readers that may have sent this read.
@@ -80,13 +103,21 @@ extension ReadAhead.Stream {
         guard range.upperBound > next else { return nil }
         next = range.upperBound
         if window == 0 {
-            window = min(ReadAhead.windowMin, windowMax)
-            growsAt = next + window
-            asked = max(asked, next)
+            guard next - min(start, next) >= ReadAhead.streamMin else { return nil }
+            begin(window: min(ReadAhead.windowMin, windowMax))
         } else if next >= growsAt {
-            window = min(window * ReadAhead.growth, windowMax)
-            growsAt = next + window
+            begin(window: min(window * ReadAhead.growth, windowMax))
         }
+        return request(size: size, windowMax: windowMax)
+    }
+
+    fileprivate mutating func begin(window: UInt64) {
+        self.window = window
+        growsAt = next + window
+    }
+
+    /// What the window holds beyond what was asked for.
+    fileprivate mutating func request(size: UInt64, windowMax: UInt64) -> ReadAhead.Request? {
         asked = max(asked, next)
         // In steps of one range: the connections stay busy, and no range is cut short.
         let rangeBytes = min(max(window / 16, 1 << 20), FetchQueue.rangeBytesMax)

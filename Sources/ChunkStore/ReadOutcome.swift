@@ -1,3 +1,4 @@
+internal import Glibc
 package import MCFSCore
 
 /// Bytes of one read that stay readable, and the same, until this value is gone.
@@ -30,6 +31,24 @@ package struct FileRegion: ~Copyable, Sendable {
     }
 
     init(_ memory: MemoryBuffer) { self.init(memory, offset: 0, count: UInt64(memory.count)) }
+
+    /// Calls `body` with the bytes, in memory during the call. nil where they cannot be read.
+    package func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result? {
+        switch storage {
+        case .memory(let bytes):
+            return body(UnsafeRawBufferPointer(rebasing: bytes.prefix(count)))
+        case .file(let descriptor, let offset):
+            let buffer = MemoryBuffer(count: count)
+            var done = 0
+            while done < count {
+                let got = pread(descriptor, buffer.bytes.baseAddress! + done, count - done, off_t(offset) + off_t(done))
+                if got < 0, errno == EINTR { continue }
+                guard got > 0 else { return nil }
+                done += got
+            }
+            return body(UnsafeRawBufferPointer(buffer.bytes))
+        }
+    }
 
     /// A part of a buffer, which must hold it.
     init(_ memory: MemoryBuffer, offset: UInt64, count: UInt64) {

@@ -1,6 +1,7 @@
 package import Catalog
 package import ChunkStore
 package import MCFSCore
+internal import ModelFormats
 internal import Synchronization
 
 /// What a mount presents, as a plain type: no FUSE in it. Read-only and immutable but for the files that are open.
@@ -78,7 +79,7 @@ package final class MountFS: Sendable {
     package func open(_ node: Node) throws(MCFSError) -> (any ContentReading)? {
         let entry = try entry(of: node)
         guard let content = content(of: entry) else { return nil }
-        return try openFiles.open(entry) { () throws(MCFSError) in try openContent(content) }
+        return try openFiles.open(entry) { () throws(MCFSError) in try openFile(entry, content) }
     }
 
     package func release(_ node: Node) {
@@ -101,7 +102,7 @@ package final class MountFS: Sendable {
                 return .end
             }
             let range = ByteRange(offset, offset + min(UInt64(count), content.size - offset))
-            let file = try openFiles.file(entry) { () throws(MCFSError) in try openContent(content) }
+            let file = try openFiles.file(entry) { () throws(MCFSError) in try openFile(entry, content) }
             switch try file.read(range, makeWaiter: makeWaiter) {
             case .region(let region):
                 counters.hit()
@@ -144,6 +145,24 @@ package final class MountFS: Sendable {
     func content(of entry: Tree.Index) -> Content? {
         guard tree.attributes(of: entry).kind == .file else { return nil }
         return tree.content(of: entry)
+    }
+
+    /// Opens a file for reading, with what is known of its format.
+    private func openFile(_ entry: Tree.Index, _ content: Content) throws(MCFSError) -> any ContentReading {
+        let file = try openContent(content)
+        guard file.completeFile == nil, let format = tree.withName(of: entry, { ModelFormat(fileName: $0) }) else {
+            return file
+        }
+        return ModelFile(file, format, size: content.size) { [weak self] in self?.openShard(after: entry) }
+    }
+
+    /// The file that follows a numbered one in its folder.
+    private func openShard(after entry: Tree.Index) -> (file: any ContentReading, size: UInt64)? {
+        guard let name = tree.withName(of: entry, { ShardName($0) })?.next,
+            let next = name.withUnsafeBytes({ tree.lookup($0, in: tree.parent(of: entry)) }),
+            let content = content(of: next), content.size > 0, let file = try? openContent(content)
+        else { return nil }
+        return (file, content.size)
     }
 
     private func openContent(_ content: Content) throws(MCFSError) -> any ContentReading {

@@ -91,6 +91,35 @@ struct ReadAheadTests {
         #expect(asked == size)
     }
 
+    @Test("small reads that follow each other are a stream only once they came far")
+    func smallReads() {
+        var ahead = ReadAhead()
+        for offset in stride(from: 0, to: ReadAhead.streamMin - 65536, by: 65536) {
+            #expect(ahead.advance(ByteRange(offset, offset + 65536), size: Self.size) == nil)
+        }
+        #expect(ahead.advance(ByteRange(ReadAhead.streamMin - 65536, ReadAhead.streamMin), size: Self.size) != nil)
+    }
+
+    @Test("who goes to the beginning of a run will read it to its end; who goes to its middle may not")
+    func runs() {
+        let run = ByteRange(100 << 20, 140 << 20)
+        var ahead = ReadAhead()
+        ahead.run = { run.contains(ByteRange($0, $0 + 1)) ? run : nil }
+        #expect(read(&ahead, 10 << 20) == nil)
+        #expect(read(&ahead, 120 << 20) == nil)
+        let request = read(&ahead, run.lowerBound)
+        #expect(request?.range.lowerBound == run.lowerBound + Self.step)
+        #expect((request?.range.upperBound ?? 0) >= 136 << 20)
+        // Mapped pages are read with what lies before them.
+        var mapped = ReadAhead()
+        mapped.run = ahead.run
+        #expect(read(&mapped, run.lowerBound - Self.step / 2) != nil)
+        // A run that the read holds whole needs nothing more.
+        var small = ReadAhead()
+        small.run = { ByteRange($0 / 4096 * 4096, $0 / 4096 * 4096 + 4096) }
+        #expect(read(&small, 1 << 30) == nil)
+    }
+
     @Test("a window is never larger than its bound", arguments: [0, 1 << 20, 6 << 20] as [UInt64])
     func bounded(windowMax: UInt64) {
         var ahead = ReadAhead(windowMax: windowMax)

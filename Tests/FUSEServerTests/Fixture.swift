@@ -226,6 +226,9 @@ final class FakeFile: ContentReading {
         file = try store.plainFile(size: size)
     }
 
+    func expect(_ range: ByteRange) {}
+    func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) {}
+
     var completeFile: OwnedDescriptor? { store.hasComplete.load(ordering: .relaxed) ? file : nil }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {

@@ -28,6 +28,10 @@ final class FakeStore: ContentStore {
         var opened: [BlobID] = []
         var ranges: [ByteRange] = []
         var waiters: [any ReadWaiter] = []
+        var expected: [(id: BlobID, range: ByteRange)] = []
+        var run: (@Sendable (UInt64) -> ByteRange?)?
+        /// What reads give instead of the pattern.
+        var bytes: [BlobID: [UInt8]] = [:]
     }
 
     let state = Mutex(State())
@@ -49,6 +53,9 @@ final class FakeFile: ContentReading {
         self.store = store
     }
 
+    func expect(_ range: ByteRange) { store.state.withLock { $0.expected.append((content.id, range)) } }
+    func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) { store.state.withLock { $0.run = run } }
+
     var completeFile: OwnedDescriptor? { nil }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {
@@ -57,7 +64,9 @@ final class FakeFile: ContentReading {
             return state.behaviour[content.id] ?? .hit
         }
         switch behaviour {
-        case .hit: return .region(Bytes(range).region)
+        case .hit:
+            let bytes = store.state.withLock { $0.bytes[content.id] }
+            return .region(Bytes(range, of: bytes).region)
         case .miss:
             let waiter = makeWaiter()
             store.state.withLock { $0.waiters.append(waiter) }
@@ -72,9 +81,13 @@ final class Bytes: @unchecked Sendable {
     // @unchecked: written in `init` only.
     let buffer: UnsafeMutableRawBufferPointer
 
-    init(_ range: ByteRange) {
+    /// - Parameter bytes: the file's first; behind them come zeros.
+    init(_ range: ByteRange, of bytes: [UInt8]? = nil) {
         buffer = .allocate(byteCount: Int(range.count), alignment: 1)
-        for index in buffer.indices { buffer[index] = UInt8((range.lowerBound + UInt64(index)) % 251) }
+        for index in buffer.indices {
+            let offset = range.lowerBound + UInt64(index)
+            buffer[index] = bytes.map { offset < $0.count ? $0[Int(offset)] : 0 } ?? UInt8(offset % 251)
+        }
     }
 
     deinit { buffer.deallocate() }
