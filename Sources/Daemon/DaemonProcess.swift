@@ -23,6 +23,8 @@ package final class DaemonProcess: Sendable {
     ///
     /// - Throws: `busy` where another daemon has the cache directory, `cannotCreate`, `configuration`.
     package init(_ configuration: Configuration, logger: Logger) throws(MCFSError) {
+        // It was started as /proc/self/exe, and would be listed as that.
+        mcfs_name_thread("mcfs")
         // What the daemon makes is its user's alone.
         umask(0o077)
         // One heap for each core, not eight: what one thread frees another can use.

@@ -97,6 +97,13 @@ struct KernelMount: Sendable, Equatable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    /// Whether fusermount3 mounts with `allow_other` for those who are not root (fuse.conf(5)).
+    static var usersMayAllowOthers: Bool {
+        (read("/etc/fuse.conf") ?? "").split(separator: "\n").contains { line in
+            line.prefix { $0 != "#" }.filter { !$0.isWhitespace } == "user_allow_other"
+        }
+    }
+
     private static func read(_ path: String) -> String? {
         do throws(Errno) {
             let file = try OwnedDescriptor.open(path, O_RDONLY)

@@ -121,10 +121,13 @@ package final class MountSession: Sendable {
         do throws(Errno) {
             _ = try OwnedDescriptor.open("/dev/fuse", O_RDWR)
         } catch {
+            let remedy =
+                error.rawValue == EACCES
+                ? "let its users read and write it (chmod 666 /dev/fuse), or mount as root"
+                : "load the fuse module (modprobe fuse), or run the container with --device /dev/fuse --cap-add SYS_ADMIN"
             throw MCFSError(
-                .cannotCreate,
-                "cannot mount on \(mountpoint): /dev/fuse cannot be opened (\(error)); load the fuse module (modprobe "
-                    + "fuse), or run the container with --device /dev/fuse --cap-add SYS_ADMIN", cause: error)
+                .cannotCreate, "cannot mount on \(mountpoint): /dev/fuse cannot be opened (\(error)); \(remedy)",
+                cause: error)
         }
     }
 
@@ -145,6 +148,13 @@ package final class MountSession: Sendable {
             return session
         }
         guard let session else {
+            // What fusermount3 says goes past libfuse's log.
+            if options.allowOther, getuid() != 0, !KernelMount.usersMayAllowOthers {
+                throw MCFSError(
+                    .cannotCreate,
+                    "cannot mount on \(mountpoint) with --allow-other: /etc/fuse.conf does not let users do that; root can "
+                        + "put a line 'user_allow_other' there, or leave the option away")
+            }
             let reason = said.isEmpty ? "libfuse refused" : said
             let remedy = getuid() == 0 ? "; in a container, add --cap-add SYS_ADMIN" : "; install fuse3 (fusermount3)"
             throw MCFSError(.cannotCreate, "cannot mount on \(mountpoint): \(reason)\(remedy)")

@@ -4,8 +4,8 @@ internal import Glibc
 internal import MCFSCore
 internal import Synchronization
 
-/// A read that waits for a fetch: owns its `Reply` and gives it up once, to whoever comes first: the fetch, an
-/// INTERRUPT of the kernel, or the end of the mount.
+/// A read that waits for a fetch: owns its `Reply` and gives it up once, to whoever comes first: the fetch, the death of
+/// its reader, or the end of the mount.
 ///
 /// It is registered with libfuse by number, before it has the reply: libfuse calls back at once, holding the request's
 /// lock, when the INTERRUPT was faster than the read. An answer in that call would free the request under it, so an end
@@ -19,11 +19,14 @@ final class PendingReply: ReadWaiter {
     }
 
     let number: UInt64
+    /// The thread that waits; 0 where it is in another PID namespace.
+    let thread: pid_t
     private let state = Mutex(State())
     private let replies: PendingReplies
 
-    fileprivate init(number: UInt64, replies: PendingReplies) {
+    fileprivate init(number: UInt64, thread: pid_t, replies: PendingReplies) {
         self.number = number
+        self.thread = thread
         self.replies = replies
     }
 
@@ -92,13 +95,16 @@ final class PendingReplies: Sendable {
     private let table = Mutex(Table())
     private let drained = Guarded(())
     private let observer: Observer
+    /// Readers that a signal reached.
+    private let signalled = KilledReaders()
 
     init(observer: Observer) { self.observer = observer }
 
     /// Makes a waiter of a request that could not be answered at once.
     func add(_ reply: consuming Reply) -> PendingReply {
+        let thread = fuse_req_ctx(reply.request)?.pointee.pid ?? 0
         let (waiter, closedErrno) = table.withLock { table in
-            let waiter = PendingReply(number: table.next, replies: self)
+            let waiter = PendingReply(number: table.next, thread: thread, replies: self)
             table.next += 1
             table.waiting[waiter.number] = waiter
             return (waiter, table.closedErrno)
@@ -114,10 +120,13 @@ final class PendingReplies: Sendable {
         return waiter
     }
 
-    /// The reader was interrupted. Safe for numbers that were settled meanwhile.
+    /// A signal reached the reader: its read ends if it is being killed, now or later. Safe for numbers that were settled
+    /// meanwhile.
     func interrupt(_ number: UInt64) {
-        let waiter = table.withLock { $0.waiting[number] }
-        waiter?.end(errno: EINTR)
+        guard let waiter = table.withLock({ $0.waiting[number] }) else { return }
+        signalled.watch(waiter)
+        // It may have been settled in between: nobody would take it off the watch.
+        if table.withLock({ $0.waiting[number] == nil }) { signalled.forget(number) }
     }
 
     /// Answers everything that waits, now and from now on, with `errno`.
@@ -140,6 +149,7 @@ final class PendingReplies: Sendable {
     fileprivate func settle(_ number: UInt64) {
         let waiter = table.withLock { $0.waiting.removeValue(forKey: number) }
         withExtendedLifetime(waiter) {}
+        signalled.forget(number)
         drained.update { _ in }
     }
 

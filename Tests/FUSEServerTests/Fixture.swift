@@ -172,7 +172,7 @@ final class FakeStore: ContentStore {
     /// Whether `file.bin` counts as complete.
     let hasComplete = Atomic<Bool>(false)
     private let plain = Mutex<OwnedDescriptor?>(nil)
-    private let waiting = Mutex<[any ReadWaiter]>([])
+    private let waiting = Mutex<[(waiter: any ReadWaiter, range: ByteRange)]>([])
     private let arrivals = AsyncStream<Void>.makeStream()
 
     /// Byte i of every file is i modulo 251.
@@ -195,8 +195,8 @@ final class FakeStore: ContentStore {
         }
     }
 
-    func hang(_ waiter: any ReadWaiter) {
-        waiting.withLock { $0.append(waiter) }
+    func hang(_ waiter: any ReadWaiter, _ range: ByteRange) {
+        waiting.withLock { $0.append((waiter, range)) }
         arrivals.continuation.yield()
     }
 
@@ -205,9 +205,14 @@ final class FakeStore: ContentStore {
         for await _ in arrivals.stream { return }
     }
 
+    /// Gives what hangs its bytes.
+    func answerWaiting() {
+        for (waiter, range) in waiting.withLock({ $0 }) { waiter.complete(.success(Memory(range).region)) }
+    }
+
     /// Completes what hangs, long after somebody else answered: must do nothing.
     func failWaiting() {
-        for waiter in waiting.withLock({ $0 }) { waiter.complete(.failure(MCFSError(.timedOut, "too late"))) }
+        for (waiter, _) in waiting.withLock({ $0 }) { waiter.complete(.failure(MCFSError(.timedOut, "too late"))) }
     }
 }
 
@@ -249,7 +254,7 @@ final class FakeFile: ContentReading {
             Thread.detachNewThread { waiter.complete(.failure(MCFSError(.corrupt, "the digest does not match"))) }
             return .pending
         case "hang.bin":
-            store.hang(makeWaiter())
+            store.hang(makeWaiter(), range)
             return .pending
         case "broken.bin": throw MCFSError(.originUnavailable, "the origin is gone")
         default: return .region(Memory(range).region)

@@ -147,6 +147,42 @@ struct MountedTests {
         }
     }
 
+    /// Faults in one page of `hang.bin`, alone, while a timer's signals are handled; prints its first byte.
+    private static let mapsAPage = """
+        import mmap, signal, sys
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        file = open(sys.argv[1], "rb")
+        pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        pages.madvise(mmap.MADV_RANDOM)
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        print(pages[4096 * 100])
+        """
+
+    @Test("a signal that a reader handles leaves its read and its page fault waiting for their bytes")
+    func handledSignals() async throws {
+        try await Fixture.with { fixture in
+            let reader = try Child(["python3", "-c", Self.mapsAPage, fixture.mountpoint + "/hang.bin"])
+            await fixture.store.hangingRead()
+            // Several signals come, and each would be one chance to fail.
+            try await Task.sleep(for: .milliseconds(300))
+            fixture.store.answerWaiting()
+            let result = await reader.result()
+            #expect(result.status == 0 && result.output == "\(4096 * 100 % 251)\n", "\(result)")
+        }
+    }
+
+    @Test("a reader that is killed after a signal that it handled ends at once")
+    func killedAfterSignals() async throws {
+        try await Fixture.with { fixture in
+            let reader = try Child(["python3", "-c", Self.mapsAPage, fixture.mountpoint + "/hang.bin"])
+            await fixture.store.hangingRead()
+            try await Task.sleep(for: .milliseconds(300))
+            kill(reader.pid, SIGKILL)
+            #expect(await reader.result().status == 128 + SIGKILL)
+            #expect(try await fixture.shell("cat $M/a.txt | wc -c").output == "10\n")
+        }
+    }
+
     @Test("more reads hang than there are threads, and the mount still answers")
     func manyHang() async throws {
         try await Fixture.with(threads: 2) { fixture in

@@ -69,6 +69,18 @@ import Testing
         #expect(flags(tap(offered: false), error: 0) == 0)
     }
 
+    @Test("a thread is being killed where SIGKILL is pending for it or its process")
+    func killPending() {
+        let quiet = "Name:\tcat\nSigPnd:\t0000000000002000\nShdPnd:\t0000000000000000\nSigBlk:\t0000000000000100\n"
+        #expect(!KilledReaders.isKillPending(status: quiet))
+        #expect(KilledReaders.isKillPending(status: quiet + "SigPnd:\t0000000000000100\n"))
+        #expect(KilledReaders.isKillPending(status: quiet + "ShdPnd:\t0000000000002100\n"))
+        #expect(!KilledReaders.isKillPending(status: "SigPnd:\tx\nSigPnd:\n"))
+        #expect(!KilledReaders.isBeingKilled(getpid()))
+        #expect(!KilledReaders.isBeingKilled(0))
+        #expect(KilledReaders.isBeingKilled(pid_t.max))
+    }
+
     @Test("a backing file is written into the reply to OPEN, and into nothing else")
     func backing() {
         /// The reply as it leaves: flags and backing file of `fuse_open_out`.
