@@ -11,10 +11,17 @@ package struct RangeReader: Sendable {
         package var size: UInt64?
         package var etag: String?
         package var lastModified: String?
-        package init(size: UInt64? = nil, etag: String? = nil, lastModified: String? = nil) {
+        /// Whether `Content-Encoding` is only what somebody noted with the resource, as in S3, which always sends the
+        /// bytes that it stores; else it would mean that other bytes are sent.
+        package var encodingIsMetadata: Bool
+
+        package init(
+            size: UInt64? = nil, etag: String? = nil, lastModified: String? = nil, encodingIsMetadata: Bool = false
+        ) {
             self.size = size
             self.etag = etag
             self.lastModified = lastModified
+            self.encodingIsMetadata = encodingIsMetadata
         }
     }
 

@@ -10,6 +10,8 @@ final class RangeSlice: ByteSink, @unchecked Sendable {
     private let sink: any ByteSink
     /// Which bytes the body brings; nil: another answer, or none yet.
     private var body: ByteRange?
+    /// Whether the answer said how long it is; else its length is that of the resource as it was resolved.
+    private var isLengthAnnounced = true
     /// Offset in the resource of the next byte of the body.
     private var position: UInt64 = 0
 
@@ -30,6 +32,7 @@ final class RangeSlice: ByteSink, @unchecked Sendable {
     /// `body` nil: keep the answer.
     func begin(_ response: HTTPResponse, body: ByteRange?) {
         self.body = body
+        isLengthAnnounced = response["Content-Length"] != nil || response["Content-Range"] != nil
         position = body?.lowerBound ?? 0
         if body == nil { answer = response }
     }
@@ -38,6 +41,12 @@ final class RangeSlice: ByteSink, @unchecked Sendable {
         guard let body else { return try keep(bytes) }
         let (end, overflows) = position.addingReportingOverflow(UInt64(bytes.count))
         guard !overflows, end <= body.upperBound else {
+            if !isLengthAnnounced {
+                throw MCFSError(
+                    .changed,
+                    "the content at \(endpoint) is not the one that was resolved: it has more than \(body.upperBound) bytes; mount it again"
+                )
+            }
             throw MCFSError(.originUnavailable, "\(endpoint) sent more bytes than it announced", isTransient: true)
         }
         let wanted = ByteRange(position, end).clamped(to: range)

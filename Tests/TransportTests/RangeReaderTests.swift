@@ -66,6 +66,18 @@ struct RangeReaderTests {
         #expect(code(wrong.result) == .originUnavailable)
     }
 
+    @Test("an encoding is refused, unless it is only noted with what is stored")
+    func encodings() throws {
+        let answer = Self.part("bytes 1000-1199/100000", extra: [("Content-Encoding", "gzip")])
+        #expect(code(try read { _ in answer }.result) == .originUnavailable)
+        let server = try ScriptedServer { _ in answer }
+        let sink = CollectingSink()
+        _ = try RangeReader(client: client).read(
+            ByteRange(1000, 1200), HTTPRequest("GET", server.url + "/f"),
+            expecting: .init(size: 100_000, etag: "\"v1\"", encodingIsMetadata: true), deadline: .soon, into: sink)
+        #expect(sink.bytes == Array(content[1000..<1200]))
+    }
+
     @Test("an empty range asks nothing")
     func empty() throws {
         let read = try read(ByteRange(5, 5)) { _ in Answer(500) }

@@ -1,4 +1,5 @@
 import MCFSCore
+import MCFSTestSupport
 import Synchronization
 import Testing
 import Transport

@@ -64,6 +64,12 @@ extension HTTPFetcher {
             // No first byte: the file is empty, and the answer need not carry its validators.
             return try lookWhole(location, deadline)
         case 301, 302, 303, 307, 308:
+            guard answer["Location"] != nil else {
+                throw MCFSError(
+                    .originUnavailable,
+                    "\(location.shown.text) is said to be elsewhere (HTTP \(answer.status)), but not where; give the URL that it has now"
+                )
+            }
             return .folder(place.with(path: place.path + "/"))
         case 404, 410:
             return .missing(Self.error(answer, location))

@@ -71,7 +71,8 @@ final class S3Client: Sendable {
         let reader = RangeReader(client: http)
         // Servers exist that ignore If-Match: the answer's own ETag and size are compared as well.
         let headers = object.etag.isEmpty ? [] : [(name: "If-Match", value: object.etag)]
-        let expectation = RangeReader.Expectation(size: object.size, etag: object.etag.isEmpty ? nil : object.etag)
+        let expectation = RangeReader.Expectation(
+            size: object.size, etag: object.etag.isEmpty ? nil : object.etag, encodingIsMetadata: true)
         try exchange("read s3://\(bucket)/\(key)", key: key, query: "", headers: headers, deadline: deadline) {
             request throws(MCFSError) in
             switch try reader.read(range, request, expecting: expectation, deadline: deadline, into: sink) {

@@ -1,0 +1,168 @@
+import Catalog
+import MCFSCore
+import MCFSTestSupport
+import Testing
+import Transport
+
+@testable import Origins
+
+@Suite("Web origin", .timeLimit(.minutes(1)))
+struct HTTPOriginTests {
+    typealias Answer = ScriptedServer.Answer
+
+    private static let content = pattern(50_000)
+    private static let modified = "Sun, 06 Nov 1994 08:49:37 GMT"
+    let scratch = ScratchFolder()
+
+    private func origin(_ reference: String) throws(MCFSError) -> HTTPOrigin {
+        try HTTPOrigin(reference, environment: Environment([:]), http: HTTPClient(), logger: quietLogger)
+    }
+
+    private func load(_ reference: String) throws -> (
+        tree: Tree, origin: HTTPOrigin, resolution: Catalog.Resolution
+    ) {
+        let origin = try origin(reference)
+        let resolution = try origin.resolve(deadline: Deadline(after: .seconds(20)))
+        return (try origin.tree(of: resolution, loading: try scratchLoading(scratch)), origin, resolution)
+    }
+
+    /// Reads a range of a file of a tree.
+    private func read(
+        _ path: String, _ range: ByteRange, of loaded: (tree: Tree, origin: HTTPOrigin, resolution: Catalog.Resolution)
+    ) throws -> [UInt8] {
+        let entry = try #require(loaded.tree.entry(at: TreePath(path)))
+        let content = try #require(loaded.tree.content(of: entry))
+        let source = try loaded.origin.source(loaded.tree.sources[content.source], of: loaded.resolution)
+        let sink = CollectingSink()
+        try source.read(range, deadline: Deadline(after: .seconds(3)), into: sink)
+        return sink.bytes
+    }
+
+    private func resolveError(_ reference: String) -> MCFSError? {
+        refusal { () throws(MCFSError) in
+            _ = try origin(reference).resolve(deadline: Deadline(after: .seconds(3)))
+        }
+    }
+
+    @Test("one file is a tree of its name, size and time, and is read in ranges of its version")
+    func file() throws {
+        let server = try ScriptedServer { request in
+            .file(Self.content, for: request, etag: "\"v1\"", headers: [("Last-Modified", Self.modified)])
+        }
+        let loaded = try load(server.url + "/folder/model.bin?version=1")
+        #expect(loaded.tree.listing == ["model.bin"])
+        let attributes = loaded.tree.attributes(of: 1)
+        #expect(attributes.size == 50_000 && attributes.modified.seconds == 784_111_777)
+        #expect(try read("model.bin", ByteRange(100, 300), of: loaded) == Array(Self.content[100..<300]))
+        let last = try #require(server.requests.last)
+        #expect(last["Range"] == "bytes=100-299" && last["If-Range"] == "\"v1\"" && last.query == "version=1")
+        // The same again is the same tree.
+        #expect(
+            try origin(server.url + "/folder/model.bin?version=1").resolve(deadline: .soon).treeKey
+                == loaded.resolution.treeKey)
+    }
+
+    @Test("a file that changes after it was resolved is an error, never a mixture")
+    func changed() throws {
+        let version = Guarded("\"v1\"")
+        let server = try ScriptedServer { request in .file(Self.content, for: request, etag: version.withLock { $0 }) }
+        let loaded = try load(server.url + "/a")
+        version.withLock { $0 = "\"v2\"" }
+        let error = #expect(throws: MCFSError.self) { try read("a", ByteRange(0, 10), of: loaded) }
+        #expect(error?.code == .changed)
+    }
+
+    @Test("a body without a length that goes on behind the resolved size is another version")
+    func longer() throws {
+        let isLonger = Guarded(false)
+        let server = try ScriptedServer { request in
+            if !isLonger.withLock({ $0 }) { return .file(Self.content, for: request, etag: "\"v1\"") }
+            return Answer(
+                headers: [("ETag", "\"v1\"")], body: Self.content + pattern(1000), delivery: .untilClose)
+        }
+        let loaded = try load(server.url + "/a")
+        isLonger.withLock { $0 = true }
+        let error = #expect(throws: MCFSError.self) { try read("a", ByteRange(49_000, 50_000), of: loaded) }
+        #expect(error?.code == .changed)
+    }
+
+    @Test("an index is a tree of what it links to below itself; other links are none of it")
+    func index() throws {
+        let server = try ScriptedServer { request in
+            switch request.path {
+            case "/top/":
+                Answer(
+                    headers: [("Content-Type", "text/html")],
+                    text: """
+                        <html><body><a href="../">up</a> <a href="/">root</a> <a href="?C=N;O=D">sorted</a>
+                        <a href="http://example.org/other">other</a> <a href="javascript:void(0)">no</a>
+                        <a href="a%20b.txt">a b</a> <a href="./a%20b.txt">again</a> <a href="/top/sub/">sub</a>
+                        <a href="%2e%2e%2fetc">evil</a> <a href="x%00y">nul</a> <a href="mailto:x@y">m</a></body></html>
+                        """)
+            case "/top/sub/":
+                Answer(headers: [("Content-Type", "text/html")], text: "<a href=\"c.bin\">c</a> <a href=\"..\">up</a>")
+            case "/top/a%20b.txt", "/top/sub/c.bin": .file(Self.content, for: request, etag: "\"v1\"")
+            default: Answer(404)
+            }
+        }
+        let loaded = try load(server.url + "/top/")
+        #expect(loaded.tree.listing.sorted() == ["a b.txt", "sub/", "sub/c.bin"])
+        #expect(try read("sub/c.bin", ByteRange(0, 5), of: loaded) == Array(Self.content[..<5]))
+    }
+
+    @Test(
+        "what cannot be mounted is said in one sentence",
+        arguments: [
+            (Answer(401), MCFSError.Code.unauthorized), (Answer(403), .unauthorized), (Answer(404), .notFound),
+            (Answer(410), .notFound), (Answer(301), .originUnavailable),
+            (Answer(302, headers: [("Location", "ftp://example.org/x")]), .originUnavailable),
+            (Answer(302, headers: [("Location", "/loop")]), .originUnavailable),
+            (Answer(200, headers: [("Content-Encoding", "gzip")], body: [1, 2, 3]), .originUnavailable),
+            (Answer(500), .originUnavailable), (Answer(delivery: .closeAtOnce), .originUnavailable),
+        ])
+    func refusals(answer: Answer, code: MCFSError.Code) throws {
+        let server = try ScriptedServer { _ in answer }
+        let error = try #require(resolveError(server.url + "/loop"))
+        #expect(error.code == code || error.code == .timedOut && code == .originUnavailable, "\(error)")
+        #expect(!error.message.contains("\n") && error.message.contains("127.0.0.1"), "\(error.message)")
+    }
+
+    @Test("a folder without an index, and a server that is not there, are said")
+    func nothingThere() throws {
+        let server = try ScriptedServer { _ in Answer(headers: [("Content-Type", "application/json")], text: "{}") }
+        #expect(resolveError(server.url + "/folder/")?.code == .usage)
+        let url = server.url
+        server.stop()
+        let error = try #require(resolveError(url + "/a"))
+        #expect(error.code == .originUnavailable || error.code == .timedOut)
+        for malformed in ["http://", "http:///x", "https://host name/x", "http://host:99999/x"] {
+            #expect(refusal { () throws(MCFSError) in _ = try origin(malformed) }?.code == .usage, "\(malformed)")
+        }
+    }
+
+    @Test("the password of a URL goes to its server alone")
+    func password() throws {
+        let other = try ScriptedServer { request in .file(Self.content, for: request, etag: "\"v1\"") }
+        let otherURL = other.url
+        let server = try ScriptedServer { request in
+            request["Authorization"] == "Basic cmVhZGVyOnBhc3M="
+                ? Answer(302, headers: [("Location", otherURL + "/x")]) : Answer(401)
+        }
+        let reference = server.url.replacing("http://", with: "http://reader:pass@") + "/secret.bin"
+        let loaded = try load(reference)
+        #expect(try read("secret.bin", ByteRange(0, 5), of: loaded) == Array(Self.content[..<5]))
+        #expect(other.requests.allSatisfy { $0["Authorization"] == nil } && !other.requests.isEmpty)
+        #expect(!loaded.resolution.resolved.contains("pass") && !loaded.origin.reference.contains("pass"))
+    }
+
+    @Test("a server without ranges is read from the first byte to the last")
+    func noRanges() throws {
+        let server = try ScriptedServer { _ in Answer(headers: [("ETag", "\"v1\"")], body: Self.content) }
+        let loaded = try load(server.url + "/a")
+        #expect(loaded.tree.attributes(of: 1).size == 50_000)
+        let content = try #require(loaded.tree.content(of: 1))
+        let source = try loaded.origin.source(loaded.tree.sources[content.source], of: loaded.resolution)
+        #expect(!source.hasRandomAccess)
+        #expect(try read("a", ByteRange(0, 50_000), of: loaded) == Self.content)
+    }
+}
