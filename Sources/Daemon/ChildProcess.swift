@@ -13,7 +13,9 @@ enum ChildProcess {
                 &actions, descriptor, "/dev/null", descriptor == 0 ? O_RDONLY : O_WRONLY, 0)
         }
         var process: pid_t = 0
-        let code = CStrings(arguments).withPointers { posix_spawnp(&process, arguments[0], &actions, nil, $0, environ) }
+        let code = CStrings(arguments).withPointers { pointers in
+            withChildAttributes { posix_spawnp(&process, arguments[0], &actions, $0, pointers, environ) }
+        }
         guard code == 0 else {
             throw MCFSError(.failed, "cannot run \(arguments[0]): \(Errno(rawValue: code)); install it (Debian: fuse3)")
         }

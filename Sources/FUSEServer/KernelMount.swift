@@ -70,7 +70,9 @@ struct KernelMount: Sendable, Equatable {
         guard let program = pointers.first ?? nil else { return false }
         pointers.append(nil)
         var child = pid_t()
-        guard posix_spawnp(&child, program, nil, nil, pointers, environ) == 0 else { return false }
+        guard withChildAttributes({ posix_spawnp(&child, program, nil, $0, pointers, environ) }) == 0 else {
+            return false
+        }
         var status: CInt = 0
         do throws(Errno) {
             _ = try retryingOnInterrupt { waitpid(child, &status, 0) }

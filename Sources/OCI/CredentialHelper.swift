@@ -130,22 +130,14 @@ struct CredentialHelper: Sendable {
         posix_spawn_file_actions_adddup2(&actions, stdout.rawValue, 1)
         posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
 
-        // A group of its own, so that what it starts ends with it; no signal blocked, as some of this process' threads do.
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var noSignals = sigset_t()
-        sigemptyset(&noSignals)
-        posix_spawnattr_setsigmask(&attributes, &noSignals)
-        posix_spawnattr_setpgroup(&attributes, 0)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK))
-
         var arguments: [UnsafeMutablePointer<CChar>?] = [strdup(program), strdup("get"), nil]
         var variables: [UnsafeMutablePointer<CChar>?] =
             environment.variables.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { (arguments + variables).forEach { free($0) } }
         var process: pid_t = 0
-        let result = posix_spawn(&process, program, &actions, &attributes, &arguments, &variables)
+        let result = withChildAttributes(ownGroup: true) {
+            posix_spawn(&process, program, &actions, $0, &arguments, &variables)
+        }
         guard result == 0 else {
             throw MCFSError(.configuration, "cannot run \(program): \(Errno(rawValue: result))")
         }

@@ -69,7 +69,9 @@ struct CredentialProcess {
         var envp = environment.variables.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for pointer in argv + envp { free(pointer) } }
         var child: pid_t = 0
-        let result = posix_spawnp(&child, program ?? arguments[0], &actions, nil, &argv, &envp)
+        let result = withChildAttributes {
+            posix_spawnp(&child, program ?? arguments[0], &actions, $0, &argv, &envp)
+        }
         guard result == 0 else { throw Errno(rawValue: result) }
         return child
     }
