@@ -1,7 +1,9 @@
 """Measures mcfs beside what it replaces, in turns on one machine, and writes Benchmarks/results/ and docs/performance.md.
 
-    scripts/bench [--rounds N] [--only NAME,…]   --list shows the names
-    scripts/bench --quick                        smaller files, one round, nothing is written
+    scripts/bench [--rounds N]           every row
+    scripts/bench --only NAME,…          these rows (--list shows the names); nothing is written,
+    scripts/bench --only NAME,… --update or they take their places in the last results of this machine
+    scripts/bench --quick                smaller files, one round, nothing is written
 
 Servers listen on loopback. Every round begins with a fresh cache directory; the sides of a comparison take turns. Figures
 are medians, with the lowest and the highest in brackets.
@@ -63,11 +65,19 @@ def document(facts, rows):
         file.write(head + BEGIN + "\n".join(lines) + "\n" + END + tail)
 
 
+def updated(old, new):
+    """`old` with the rows of `new` in the places of their names."""
+    names = {row["name"]: row for row in new}
+    known = {row["name"] for row in old}
+    return [names.get(row["name"], row) for row in old] + [row for row in new if row["name"] not in known]
+
+
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--rounds", type=int, default=5, help="of each comparison (default 5)")
     parser.add_argument("--quick", action="store_true", help="smaller files, one round, nothing is written")
     parser.add_argument("--only", help="these rows only, by name; nothing is written")
+    parser.add_argument("--update", action="store_true", help="with --only: put the rows into the last results of this machine")
     parser.add_argument("--list", action="store_true", help="the names of the rows")
     arguments = parser.parse_args()
     if arguments.list:
@@ -80,10 +90,13 @@ def main():
         for name in names:
             ROWS[name](stand)
         rows = stand.rows
-    if arguments.quick or arguments.only:
+    if arguments.quick or arguments.only and not arguments.update:
         return
     facts = machine()
     path = os.path.join(ROOT, f"Benchmarks/results/{facts['date']}-{facts['cpus']}cpu-{facts['kernel']}.json")
+    if arguments.update:
+        with open(path) as file:
+            rows = updated(json.load(file)["rows"], rows)
     with open(path, "w") as file:
         json.dump({"machine": facts, "rows": rows}, file, indent=1, sort_keys=True)
         file.write("\n")
