@@ -71,16 +71,17 @@ let package = Package(
             "Daemon",
             ours: [
                 "CLinux", "Catalog", "ChunkStore", "ControlAPI", "FUSEServer", "MCFSCore", "MountFS", "OCI", "Origins",
-                "Transport",
+                "Transport", "Upper",
             ], libraries: [flyingFox, logging, yams])
         + module(
-            "FUSEServer", ours: ["CFUSE", "ChunkStore", "CLinux", "MCFSCore", "MountFS"], libraries: [logging],
+            "FUSEServer", ours: ["CFUSE", "ChunkStore", "CLinux", "MCFSCore", "MountFS", "Upper"], libraries: [logging],
             onlyForTests: ["Catalog"])
         + module("MCFSCore", ours: ["CLinux"], libraries: [crypto])
         + module("ModelFormats", ours: ["MCFSCore"])
-        + module("MountFS", ours: ["Catalog", "ChunkStore", "CLinux", "MCFSCore", "ModelFormats"])
+        + module("MountFS", ours: ["Catalog", "ChunkStore", "CLinux", "MCFSCore", "ModelFormats", "Upper"])
         + module("OCI", ours: ["CZlib", "CZstd", "MCFSCore", "Transport"], libraries: [crypto, logging, tomlKit])
         + module("Origins", ours: ["Catalog", "MCFSCore", "OCI", "Transport"], libraries: [crypto, logging])
-        + module("Transport", ours: ["CCurl", "MCFSCore"], libraries: [crypto, logging]),
+        + module("Transport", ours: ["CCurl", "MCFSCore"], libraries: [crypto, logging])
+        + module("Upper", ours: ["CLinux", "MCFSCore"]),
     swiftLanguageModes: [.v6]
 )

@@ -1,15 +1,34 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
+
+const int mcfs_o_path = O_PATH;
+const int mcfs_o_tmpfile = O_TMPFILE;
+const int mcfs_at_empty_path = AT_EMPTY_PATH;
+const unsigned int mcfs_rename_noreplace = RENAME_NOREPLACE;
+const unsigned int mcfs_rename_exchange = RENAME_EXCHANGE;
+const int mcfs_seek_data = SEEK_DATA;
+const int mcfs_seek_hole = SEEK_HOLE;
+const int mcfs_xattr_create = XATTR_CREATE;
+const int mcfs_xattr_replace = XATTR_REPLACE;
+const long mcfs_utime_now = UTIME_NOW;
+const long mcfs_utime_omit = UTIME_OMIT;
 
 int mcfs_openat(int directory, const char *path, int flags, mode_t mode) {
     return openat(directory, path, flags, mode);
@@ -17,6 +36,72 @@ int mcfs_openat(int directory, const char *path, int flags, mode_t mode) {
 
 int mcfs_punch_hole(int fd, off_t offset, off_t length) {
     return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+
+int mcfs_fallocate(int fd, int mode, off_t offset, off_t length) { return fallocate(fd, mode, offset, length); }
+
+ssize_t mcfs_copy_file_range(int from, off_t *from_offset, int to, off_t *to_offset, size_t count) {
+    return copy_file_range(from, from_offset, to, to_offset, count, 0);
+}
+
+int mcfs_stat_descriptor(int fd, struct stat *status) { return fstatat(fd, "", status, AT_EMPTY_PATH); }
+
+ssize_t mcfs_getxattr(const char *path, const char *name, void *value, size_t size, int follow) {
+    return (follow ? getxattr : lgetxattr)(path, name, value, size);
+}
+
+ssize_t mcfs_listxattr(const char *path, char *list, size_t size, int follow) {
+    return (follow ? listxattr : llistxattr)(path, list, size);
+}
+
+int mcfs_setxattr(const char *path, const char *name, const void *value, size_t size, int flags, int follow) {
+    return (follow ? setxattr : lsetxattr)(path, name, value, size, flags);
+}
+
+int mcfs_removexattr(const char *path, const char *name, int follow) {
+    return (follow ? removexattr : lremovexattr)(path, name);
+}
+
+/* The system calls change the calling thread alone; glibc's wrappers of capset do not exist. */
+static int raise_permitted(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    if (syscall(SYS_capget, &header, data) != 0) return -1;
+    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) data[i].effective = data[i].permitted;
+    return (int)syscall(SYS_capset, &header, data);
+}
+
+int mcfs_leave_umask(void) {
+    static _Thread_local int is_done;
+    if (is_done) return 0;
+    /* umask(2) belongs to all threads that share their working directory. Where a container forbids a thread to leave
+       the others, all of them go without: the daemon names the mode of whatever it makes. */
+    unshare(CLONE_FS);
+    umask(0);
+    is_done = 1;
+    return 0;
+}
+
+int mcfs_assume_owner(uid_t uid, gid_t gid) {
+    setfsgid(gid);
+    setfsuid(uid);
+    /* They say nothing about success but what they are asked next. */
+    if ((uid_t)setfsuid(-1) != uid || (gid_t)setfsgid(-1) != gid) {
+        mcfs_resume_owner();
+        errno = EPERM;
+        return -1;
+    }
+    /* Leaving user 0 took away what overrides permissions (capabilities(7)). */
+    if (uid != 0 && raise_permitted() != 0) {
+        mcfs_resume_owner();
+        return -1;
+    }
+    return 0;
+}
+
+void mcfs_resume_owner(void) {
+    setfsuid(0);
+    setfsgid(0);
 }
 
 int mcfs_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned int flags) {

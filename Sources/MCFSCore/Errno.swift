@@ -30,3 +30,25 @@ package func retryingOnInterrupt<Result: SignedInteger>(_ call: () -> Result) th
         if error != .interrupted { throw error }
     }
 }
+
+extension [UInt8] {
+    /// `withUnsafeMutableBytes` for a body that throws an errno: the library's own loses the type of the error.
+    package mutating func withBytes<Result>(
+        _ body: (UnsafeMutableRawBufferPointer) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        let result: Swift.Result<Result, Errno> = withUnsafeMutableBytes { buffer in
+            do throws(Errno) { return .success(try body(buffer)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    /// `withUnsafeBytes` likewise.
+    package func withBytes<Result>(
+        _ body: (UnsafeRawBufferPointer) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        let result: Swift.Result<Result, Errno> = withUnsafeBytes { buffer in
+            do throws(Errno) { return .success(try body(buffer)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+}

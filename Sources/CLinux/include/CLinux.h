@@ -6,10 +6,42 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Flags behind feature macros; fcntl.h, stdio.h and linux/stat.h have their meaning. */
+extern const int mcfs_o_path;
+extern const int mcfs_o_tmpfile;
+extern const int mcfs_at_empty_path;
+extern const unsigned int mcfs_rename_noreplace;
+extern const unsigned int mcfs_rename_exchange;
+extern const int mcfs_seek_data;
+extern const int mcfs_seek_hole;
+extern const int mcfs_xattr_create;
+extern const int mcfs_xattr_replace;
+extern const long mcfs_utime_now;
+extern const long mcfs_utime_omit;
+
 /* openat(2) is variadic in Swift's eyes. */
 int mcfs_openat(int directory, const char *path, int flags, mode_t mode);
 /* fallocate(2) with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE. */
 int mcfs_punch_hole(int fd, off_t offset, off_t length);
+/* fallocate(2) with any mode. */
+int mcfs_fallocate(int fd, int mode, off_t offset, off_t length);
+/* copy_file_range(2): the disk shares the blocks where it can. */
+ssize_t mcfs_copy_file_range(int from, off_t *from_offset, int to, off_t *to_offset, size_t count);
+/* fstatat(2) of what fd itself is, also opened with O_PATH. */
+struct stat;
+int mcfs_stat_descriptor(int fd, struct stat *status);
+/* getxattr(2) and its relatives; `follow`: a symbolic link at the end of the path, such as one of /proc/self/fd. */
+ssize_t mcfs_getxattr(const char *path, const char *name, void *value, size_t size, int follow);
+ssize_t mcfs_listxattr(const char *path, char *list, size_t size, int follow);
+int mcfs_setxattr(const char *path, const char *name, const void *value, size_t size, int flags, int follow);
+int mcfs_removexattr(const char *path, const char *name, int follow);
+/* From now on the calling thread makes files with the mode that it asks for: its umask is its own, and 0. */
+int mcfs_leave_umask(void);
+/* Lets the calling thread make files as another user: they get its owner and group, as the set-group-ID bit of their
+   directory wants it, while the thread keeps what it may do. Only for root; 0 or -1. */
+int mcfs_assume_owner(uid_t uid, gid_t gid);
+/* Takes it back. */
+void mcfs_resume_owner(void);
 /* renameat2(2). */
 int mcfs_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned int flags);
 /* syncfs(2) of the file system that fd is on. */
@@ -20,6 +52,15 @@ void mcfs_raise_open_files(void);
 int mcfs_is_on_overlay(int fd);
 /* ioctl(2) with a pointer argument. */
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
+/* Whose turn it is to read requests of a FUSE mount. One thread at a time waits for them. It answers a short one by itself
+   and comes back, so that a program that asks one thing after the other is served by one thread that nobody needs to wake;
+   it gives the turn to another thread before a long one, when there is work for several, and when a short one takes long. */
+void mcfs_turns_begin(const void *owner);
+/* To be called when no thread reads any more. */
+void mcfs_turns_end(const void *owner);
+/* read(2), once it is the calling thread's turn; libfuse's `fuse_custom_io.read`. A thread may be cancelled in it, which must
+   not unwind through Swift. A TMPFILE comes as a CREATE of the name "/". */
+ssize_t mcfs_turns_read(int fd, void *buffer, size_t size, void *owner);
 /* pthread_setname_np(3) of the calling thread: at most 15 bytes. */
 int mcfs_name_thread(const char *name);
 /* malloc_trim(3): gives free memory back to the system. */
