@@ -13,13 +13,6 @@ static inline int mcfs_session_loop_mt(struct fuse_session *session, struct fuse
     return fuse_session_loop_mt(session, config);
 }
 
-/* Where libfuse's workers wait for requests. They are ended by pthread_cancel in this call, which must not unwind
-   through Swift. */
-static inline ssize_t mcfs_wire_read(int fd, void *buffer, size_t size, void *userdata) {
-    (void)userdata;
-    return read(fd, buffer, size);
-}
-
 /* umount2(2): its flags are an enumeration that Swift does not take as an int. */
 static inline int mcfs_unmount(const char *path) { return umount2(path, UMOUNT_NOFOLLOW); }
 static inline int mcfs_unmount_force(const char *path) {

@@ -30,17 +30,30 @@ package struct MountRequest: Codable, Sendable {
     package var prefetch: PrefetchMode
     package var offline: Bool
     package var allowOther: Bool
+    /// Nothing can be written; `upper` is nil then.
+    package var readOnly: Bool
+    /// Absolute; nil: the directory that the mountpoint already is.
+    package var upper: String?
+    /// What the table of mounts shows as the device; nil: `mcfs`.
+    package var fsname: String?
+    /// Of the kernel's, such as `noexec`.
+    package var kernelOptions: [String]
     package var caller: Caller
 
     package init(
         references: [String], mountpoint: String, prefetch: PrefetchMode = .none, offline: Bool = false,
-        allowOther: Bool = false, caller: Caller
+        allowOther: Bool = false, readOnly: Bool = false, upper: String? = nil, fsname: String? = nil,
+        kernelOptions: [String] = [], caller: Caller
     ) {
         self.references = references
         self.mountpoint = mountpoint
         self.prefetch = prefetch
         self.offline = offline
         self.allowOther = allowOther
+        self.readOnly = readOnly
+        self.upper = upper
+        self.fsname = fsname
+        self.kernelOptions = kernelOptions
         self.caller = caller
     }
 }
@@ -102,4 +115,11 @@ package struct VerifyRequest: Codable, Sendable {
         self.repair = repair
         self.caller = caller
     }
+}
+
+/// `POST /v1/upper/list`.
+package struct UpperRequest: Codable, Sendable {
+    package var mountpoint: String
+
+    package init(mountpoint: String) { self.mountpoint = mountpoint }
 }

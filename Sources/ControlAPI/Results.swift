@@ -144,3 +144,42 @@ package struct MountList: Codable, Sendable {
 package struct Empty: Codable, Sendable {
     package init() {}
 }
+
+/// `mcfs upper list --json`: what was written over the tree.
+package struct UpperChanges: Codable, Sendable {
+    package struct Change: Codable, Sendable {
+        package var path: String
+        /// `added`, `changed` or `removed`.
+        package var change: String
+        /// As in `ListedEntry`, or `socket`.
+        package var type: String
+        /// Bytes of a file, 0 else.
+        package var size: UInt64
+        /// The path in the tree of what was moved here; its bytes are the tree's.
+        package var from: String?
+        /// Only owner, mode, times or attributes differ.
+        package var metadataOnly: Bool
+        /// A directory that shows nothing of the one in the tree.
+        package var opaque: Bool
+
+        package init(
+            path: String, change: String, type: String, size: UInt64, from: String?, metadataOnly: Bool, opaque: Bool
+        ) {
+            self.path = path
+            self.change = change
+            self.type = type
+            self.size = size
+            self.from = from
+            self.metadataOnly = metadataOnly
+            self.opaque = opaque
+        }
+    }
+
+    package var upper: String
+    package var changes: [Change]
+
+    package init(upper: String, changes: [Change]) {
+        self.upper = upper
+        self.changes = changes
+    }
+}

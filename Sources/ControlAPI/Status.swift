@@ -96,7 +96,10 @@ package struct MountStatus: Codable, Sendable {
     package var mountpoint: String
     package var state: State
     package var readOnly: Bool
+    /// The writable directory; null for a mount that is read-only.
     package var upper: String?
+    /// What the upper occupies on its disk, in bytes.
+    package var upperBytes: UInt64?
     package var references: [Reference]
     package var view = View()
     package var reads: Reads
@@ -106,12 +109,15 @@ package struct MountStatus: Codable, Sendable {
     package var problems: [String]
 
     package init(
-        mountpoint: String, state: State, readOnly: Bool, references: [Reference], reads: Reads, origin: OriginTraffic,
+        mountpoint: String, state: State, upper: String?, upperBytes: UInt64?, references: [Reference], reads: Reads,
+        origin: OriginTraffic,
         passthrough: Bool, problems: [String]
     ) {
         self.mountpoint = mountpoint
         self.state = state
-        self.readOnly = readOnly
+        readOnly = upper == nil
+        self.upper = upper
+        self.upperBytes = upperBytes
         self.references = references
         self.reads = reads
         self.origin = origin
@@ -126,6 +132,7 @@ package struct MountStatus: Codable, Sendable {
         try container.encode(state, forKey: .state)
         try container.encode(readOnly, forKey: .readOnly)
         try container.encode(upper, forKey: .upper)
+        try container.encode(upperBytes, forKey: .upperBytes)
         try container.encode(references, forKey: .references)
         try container.encode(view, forKey: .view)
         try container.encode(reads, forKey: .reads)

@@ -131,6 +131,12 @@ final class ControlServer: Sendable {
                 return try await selection(request, "evict") { body, job throws(MCFSError) in
                     try service.evict(body, job: job)
                 }
+            case (.POST, "/v1/upper/list"):
+                let body: UpperRequest = try await decode(request)
+                return try await stream(
+                    service.begin("upper-list", body.mountpoint) { _ throws(MCFSError) in
+                        try service.upperChanges(body)
+                    })
             case (.POST, "/v1/gc"):
                 let body: CollectRequest = try await decode(request)
                 return try await stream(

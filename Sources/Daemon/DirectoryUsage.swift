@@ -1,9 +1,19 @@
 internal import Glibc
+package import MCFSCore
 
 /// What a directory occupies on disk.
 package enum DirectoryUsage {
     /// Bytes in blocks, as du(1) counts; what cannot be read counts nothing.
     package static func bytes(_ path: String) -> UInt64 {
+        walk(path)
+    }
+
+    /// Of a directory that may have something mounted over it.
+    package static func bytes(of directory: OwnedDescriptor) -> UInt64 {
+        walk("/proc/self/fd/\(directory.rawValue)")
+    }
+
+    private static func walk(_ path: String) -> UInt64 {
         var total: UInt64 = 0
         var pending = [path]
         while let directory = pending.popLast() {

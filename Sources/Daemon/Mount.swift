@@ -2,8 +2,10 @@ internal import Catalog
 internal import ChunkStore
 internal import ControlAPI
 internal import FUSEServer
+internal import Glibc
 internal import MCFSCore
 internal import MountFS
+internal import Upper
 internal import Synchronization
 
 /// One mount of this daemon.
@@ -29,19 +31,30 @@ final class Mount: Sendable {
         traffic = OriginTraffic()
         merged = try MergedTree(references, offline: request.offline, traffic: traffic)
         residencies = references.map { Residency($0.tree) }
+        // A user who is not root cannot give files away: what was root's in an image is theirs here.
+        let user = geteuid()
+        let upper = request.readOnly ? nil : try UpperPlace.take(request, references)
         fileSystem = MountFS(
-            tree: merged.tree, sources: merged.sources, cache: cache,
-            origin: references.map(\.resolution.resolved).joined(separator: " "))
+            tree: merged.tree, sources: merged.sources, store: cache,
+            origin: references.map(\.resolution.resolved).joined(separator: " "), upper: upper,
+            owner: user == 0 ? nil : (user, getegid()))
         var options = MountSession.Options()
         options.allowOther = request.allowOther
+        if let name = request.fsname { options.sourceName = name }
+        options.kernelOptions = request.kernelOptions
         options.passthroughSample = passthrough ? cache.sampleFile : nil
-        let made = try MountSession(fileSystem, at: mountpoint, options: options, ended: ended)
+        let made = try MountSession(fileSystem, at: mountpoint, options: options) { [fileSystem] in
+            fileSystem.overlay?.close()
+            ended()
+        }
         session.withLock { $0 = made }
     }
 
     func unmount(force: Bool) throws(MCFSError) {
         guard let session = session.withLock({ $0 }) else { return }
         try session.unmount(force: force)
+        // Before the caller hears of it: the upper can be mounted again.
+        fileSystem.overlay?.close()
     }
 
     func selection(at path: TreePath, filter: PathFilter) throws(MCFSError) -> Selection {
@@ -57,7 +70,8 @@ final class Mount: Sendable {
         return MountStatus(
             mountpoint: mountpoint,
             state: request.offline ? .offline : problem == nil ? .ready : .degraded,
-            readOnly: true,
+            upper: fileSystem.overlay?.upper.path,
+            upperBytes: fileSystem.overlay.map { DirectoryUsage.bytes(of: $0.upper.directory) },
             references: zip(references, residencies).map { loaded, residency in
                 MountStatus.Reference(
                     reference: loaded.text, resolved: loaded.resolution.resolved, entries: loaded.tree.count,
@@ -65,6 +79,25 @@ final class Mount: Sendable {
             },
             reads: reads, origin: origin, passthrough: session.withLock { $0?.isPassingThrough ?? false },
             problems: problem.map { [$0] } ?? [])
+    }
+
+    /// - Throws: `usage` for a mount that is read-only.
+    func upperChanges() throws(MCFSError) -> UpperChanges {
+        guard let overlay = fileSystem.overlay else {
+            throw MCFSError(.usage, "the mount at \(mountpoint) is read-only: it has no upper")
+        }
+        do throws(Errno) {
+            return UpperChanges(
+                upper: overlay.upper.path,
+                changes: try overlay.differences().map { difference in
+                    UpperChanges.Change(
+                        path: difference.path.description, change: difference.kind.rawValue, type: "\(difference.type)",
+                        size: difference.size, from: difference.from?.description,
+                        metadataOnly: difference.isMetadataOnly, opaque: difference.isOpaque)
+                })
+        } catch {
+            throw MCFSError(localIO: "read the upper \(overlay.upper.path)", error)
+        }
     }
 
     private var reads: MountStatus.Reads {

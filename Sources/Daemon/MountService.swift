@@ -215,6 +215,16 @@ final class MountService: Sendable {
         }
     }
 
+    /// What was written over the tree of a mount.
+    func upperChanges(_ request: UpperRequest) throws(MCFSError) -> UpperChanges {
+        guard let mount = mounts.mount(at: request.mountpoint) else {
+            throw MCFSError(
+                .notFound,
+                "nothing is mounted at \(request.mountpoint) by the daemon of \(configuration.cacheDirectory)")
+        }
+        return try mount.upperChanges()
+    }
+
     // MARK: Status
 
     func status() -> Status {

@@ -15,43 +15,81 @@ final class IOModes: Sendable {
     private struct Inode {
         let mode: Mode
         var opens: Int
+        /// Users who opened it for writing since it was last closed.
+        var writers: Set<UInt32> = []
     }
 
     private struct State {
         var open: [UInt64: Inode] = [:]
         /// Inodes that the kernel may hold pages of, which it does not need once they are passed through.
         var havePages: Set<UInt64> = []
+        /// Inodes that may have been written past the pages that the kernel holds of them.
+        var mayBeStale: Set<UInt64> = []
     }
 
     private let state = Mutex(State())
 
     /// Counts one more open of `node`, taken back by `release`.
     ///
-    /// - Parameter register: makes the backing file if the file can be passed through; called without a lock, where
-    ///   nothing decides yet.
-    /// - Returns: `dropsPages`: pages that the kernel cached before are of no use any more.
+    /// - Parameters:
+    ///   - isWritable: the file can change.
+    ///   - writer: who can write to it by this open.
+    ///   - register: makes the backing file if the file can be passed through; called without a lock, where nothing
+    ///     decides yet.
     func open(
-        _ node: UInt64, register: () -> Passthrough.BackingFile?
-    ) -> (mode: Mode, dropsPages: Bool) {
-        if let mode = state.withLock({ Self.join(node, &$0) }) { return (mode, false) }
+        _ node: UInt64, isWritable: Bool, writer: UInt32? = nil, register: () -> Passthrough.BackingFile?
+    ) -> Opening {
+        if let mode = state.withLock({ Self.join(node, writer, &$0) }) { return Opening(mode: mode) }
         let mode = register().map { Mode.passthrough($0) } ?? .cached
         return state.withLock { state in
             // Another thread may have been faster: its backing file is the one.
-            if let mode = Self.join(node, &state) { return (mode, false) }
-            state.open[node] = Inode(mode: mode, opens: 1)
+            if let mode = Self.join(node, writer, &state) { return Opening(mode: mode) }
+            state.open[node] = Inode(mode: mode, opens: 1, writers: writer.map { [$0] } ?? [])
             switch mode {
             case .cached:
                 state.havePages.insert(node)
-                return (mode, false)
+                return Opening(mode: mode, keepsPages: state.mayBeStale.remove(node) == nil)
             case .passthrough:
-                return (mode, state.havePages.remove(node) != nil)
+                if isWritable { state.mayBeStale.insert(node) }
+                return Opening(mode: mode, dropsPages: state.havePages.remove(node) != nil)
             }
         }
     }
 
-    private static func join(_ node: UInt64, _ state: inout State) -> Mode? {
+    /// How a file was opened.
+    struct Opening: Sendable {
+        let mode: Mode
+        /// The kernel may read from pages that it has.
+        var keepsPages = true
+        /// Pages that the kernel has are of no use any more.
+        var dropsPages = false
+    }
+
+    /// Whether the kernel reads an open file by itself.
+    func isPassedThrough(_ node: UInt64) -> Bool {
+        state.withLock { if case .passthrough = $0.open[node]?.mode { true } else { false } }
+    }
+
+    /// The kernel has forgotten the inode, and its pages.
+    func forget(_ node: UInt64) {
+        state.withLock { state in
+            state.havePages.remove(node)
+            state.mayBeStale.remove(node)
+        }
+    }
+
+    private static func join(_ node: UInt64, _ writer: UInt32?, _ state: inout State) -> Mode? {
         state.open[node]?.opens += 1
+        if let writer { state.open[node]?.writers.insert(writer) }
         return state.open[node]?.mode
+    }
+
+    /// Whether others than root and `user` can write to a file without the daemon.
+    func isWrittenThrough(_ node: UInt64, byOthersThan user: UInt32) -> Bool {
+        state.withLock { state in
+            guard let inode = state.open[node], case .passthrough = inode.mode else { return false }
+            return !inode.writers.subtracting([0, user]).isEmpty
+        }
     }
 
     func release(_ node: UInt64) {

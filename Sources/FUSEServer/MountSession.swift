@@ -3,6 +3,7 @@ internal import Glibc
 internal import Logging
 package import MCFSCore
 package import MountFS
+internal import Upper
 
 /// One FUSE mount: mounts, serves on its own threads, unmounts.
 ///
@@ -17,6 +18,8 @@ package final class MountSession: Sendable {
         package var passthroughSample: OwnedDescriptor?
         /// Shown as the device in /proc/mounts.
         package var sourceName = "mcfs"
+        /// Of the kernel's, such as `noexec`.
+        package var kernelOptions: [String] = []
         package init() {}
     }
 
@@ -47,13 +50,17 @@ package final class MountSession: Sendable {
         var logger = Logger(label: "mcfs.fuse")
         logger[metadataKey: "mount"] = "\(self.mountpoint)"
         context = ServingContext(fileSystem, logger: logger)
-        if let sample = options.passthroughSample { context.wire.offerPassthrough(on: sample) }
+        let upper = fileSystem.overlay?.upper
+        if let sample = options.passthroughSample {
+            context.wire.offerPassthrough(on: sample, alsoOnOverlay: upper?.isOnOverlay ?? false)
+        }
 
         // The loop's thread holds it until libfuse has made its last callback.
         let userdata = Unmanaged.passRetained(context)
         let session: OpaquePointer
         do throws(MCFSError) {
-            session = try Self.mount(at: self.mountpoint, options: options, userdata: userdata.toOpaque())
+            session = try Self.mount(
+                at: self.mountpoint, options: options, isReadOnly: upper == nil, userdata: userdata.toOpaque())
         } catch {
             userdata.release()
             throw error
@@ -132,10 +139,10 @@ package final class MountSession: Sendable {
     }
 
     private static func mount(
-        at mountpoint: String, options: Options, userdata: UnsafeMutableRawPointer
+        at mountpoint: String, options: Options, isReadOnly: Bool, userdata: UnsafeMutableRawPointer
     ) throws(MCFSError) -> OpaquePointer {
         let (session, said) = LibraryLog.collecting { () -> OpaquePointer? in
-            guard let session = makeSession(options, userdata) else { return nil }
+            guard let session = makeSession(options, isReadOnly: isReadOnly, userdata) else { return nil }
             guard fuse_session_mount(session, mountpoint) == 0 else {
                 fuse_session_destroy(session)
                 return nil
@@ -162,9 +169,12 @@ package final class MountSession: Sendable {
         return session
     }
 
-    private static func makeSession(_ options: Options, _ userdata: UnsafeMutableRawPointer) -> OpaquePointer? {
-        var text = "ro,default_permissions,subtype=mcfs,fsname=\(escape(options.sourceName))"
+    private static func makeSession(
+        _ options: Options, isReadOnly: Bool, _ userdata: UnsafeMutableRawPointer
+    ) -> OpaquePointer? {
+        var text = "\(isReadOnly ? "ro" : "rw"),default_permissions,subtype=mcfs,fsname=\(escape(options.sourceName))"
         if options.allowOther { text += ",allow_other" }
+        for option in options.kernelOptions { text += ",\(escape(option))" }
         var pointers = ["mcfs", "-o", text].map { (argument: String) in strdup(argument) }
         defer { for pointer in pointers { free(pointer) } }
         var operations = Operations.table()

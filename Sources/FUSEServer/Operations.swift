@@ -3,11 +3,12 @@ internal import Glibc
 internal import MCFSCore
 internal import MountFS
 
-/// The callbacks of libfuse: each decodes, calls one method of `MountFS`, replies.
+/// The callbacks of libfuse: each decodes, calls one method of `MountFS` or of its overlay, replies.
 ///
-/// Node numbers follow from the tree, so there are no lookup counts to keep and FORGET has nothing to do.
+/// Node numbers of a mount without an overlay follow from the tree: there are no look-ups to count.
 enum Operations {
-    /// How long the kernel may keep names and attributes, in seconds: the tree never changes.
+    /// How long the kernel may keep names and attributes, in seconds: the tree never changes, and what is written over it
+    /// changes through the kernel alone.
     static let validity: Double = 86_400
 
     static func table() -> fuse_lowlevel_ops {
@@ -20,7 +21,7 @@ enum Operations {
         addFiles(to: &operations)
         addDirectories(to: &operations)
         addExtendedAttributes(to: &operations)
-        addRefusals(to: &operations)
+        addChanges(to: &operations)
         return operations
     }
 
@@ -36,8 +37,13 @@ enum Operations {
         operations.lookup = { request, parent, name in
             Operations.serve(request) { context, reply in
                 guard let name else { return reply.fail(errno: EINVAL) }
+                let bytes = UnsafeRawBufferPointer(start: name, count: strlen(name))
+                if let overlay = context.fileSystem.overlay {
+                    return Operations.answer(context, reply) { () throws(Errno) in
+                        try overlay.lookup(Array(bytes), in: Node(number: parent))
+                    }
+                }
                 do throws(MCFSError) {
-                    let bytes = UnsafeRawBufferPointer(start: name, count: strlen(name))
                     let entry = try context.fileSystem.lookup(bytes, in: Node(number: parent))
                     reply.send(entry: entry)
                 } catch {
@@ -45,10 +51,31 @@ enum Operations {
                 }
             }
         }
-        operations.forget = { request, _, _ in Operations.serve(request) { _, reply in reply.finish() } }
-        operations.forget_multi = { request, _, _ in Operations.serve(request) { _, reply in reply.finish() } }
+        operations.forget = { request, node, count in
+            Operations.serve(request) { context, reply in
+                context.forget(Node(number: node), count)
+                reply.finish()
+            }
+        }
+        operations.forget_multi = { request, count, forgotten in
+            Operations.serve(request) { context, reply in
+                for item in UnsafeBufferPointer(start: forgotten, count: count) {
+                    context.forget(Node(number: item.ino), item.nlookup)
+                }
+                reply.finish()
+            }
+        }
         operations.getattr = { request, node, _ in
             Operations.serve(request) { context, reply in
+                if let overlay = context.fileSystem.overlay {
+                    do throws(Errno) {
+                        let attributes = try overlay.attributes(of: Node(number: node))
+                        reply.send(attributes: attributes)
+                    } catch {
+                        reply.fail(errno: error.rawValue)
+                    }
+                    return
+                }
                 do throws(MCFSError) {
                     let attributes = try context.fileSystem.attributes(of: Node(number: node))
                     reply.send(attributes: attributes)
@@ -59,6 +86,15 @@ enum Operations {
         }
         operations.readlink = { request, node in
             Operations.serve(request) { context, reply in
+                if let overlay = context.fileSystem.overlay {
+                    do throws(Errno) {
+                        let target = try overlay.readLink(Node(number: node))
+                        reply.send(target)
+                    } catch {
+                        reply.fail(errno: error.rawValue)
+                    }
+                    return
+                }
                 do throws(MCFSError) {
                     let target = try context.fileSystem.readLink(Node(number: node))
                     reply.send(target)
@@ -69,6 +105,15 @@ enum Operations {
         }
         operations.statfs = { request, _ in
             Operations.serve(request) { context, reply in
+                if let overlay = context.fileSystem.overlay {
+                    do throws(Errno) {
+                        let usage = try overlay.usage()
+                        reply.send(usage)
+                    } catch {
+                        reply.fail(errno: error.rawValue)
+                    }
+                    return
+                }
                 let usage = context.fileSystem.usage
                 var result = statvfs()
                 result.f_bsize = 4096
@@ -84,9 +129,22 @@ enum Operations {
     private static func addFiles(to operations: inout fuse_lowlevel_ops) {
         operations.open = { request, node, info in
             Operations.serve(request) { context, reply in
-                guard let info else { return reply.fail(errno: EINVAL) }
-                guard info.pointee.flags & (O_ACCMODE | O_TRUNC) == O_RDONLY else { return reply.fail(errno: EROFS) }
-                Operations.open(context, reply, Node(number: node), info)
+                guard let info = info?.pointee else { return reply.fail(errno: EINVAL) }
+                let node = Node(number: node)
+                let writes = info.opensForWriting || info.flags & O_TRUNC != 0
+                guard let overlay = context.fileSystem.overlay else {
+                    if writes { return reply.fail(errno: EROFS) }
+                    return Operations.open(context, reply, node, info)
+                }
+                guard writes else { return Operations.open(overlay, context, reply, node, info) }
+                var change: Overlay.Change?
+                if info.flags & O_TRUNC != 0 {
+                    change = Overlay.Change()
+                    change?.size = 0
+                }
+                Operations.afterCopyUp(overlay, context, reply, node, with: change) { reply, copy in
+                    Operations.open(overlay, context, reply, node, info, copy: copy)
+                }
             }
         }
         operations.release = { request, node, _ in
@@ -103,29 +161,41 @@ enum Operations {
     }
 
     private static func open(
-        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: UnsafeMutablePointer<fuse_file_info>
+        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info
     ) {
-        let file: (any ContentReading)?
+        let opened: MountFS.Opened
         do throws(MCFSError) {
-            file = try context.fileSystem.open(node)
+            opened = try context.fileSystem.open(node)
         } catch {
             context.report(error, operation: "open", node: node.number)
             return reply.fail(error)
         }
-        let (mode, dropsPages) = context.modes.open(node.number) {
-            file?.completeFile.flatMap { context.passthrough.register($0) }
-        }
-        info.pointee.fh = 0
-        // There is nothing to flush.
-        info.pointee.noflush = 1
-        let isTaken =
-            switch mode {
-            case .cached: reply.send(cachedOpen: info)
-            case .passthrough(let file): reply.send(open: info, backing: file.identifier)
+        finishOpen(context, reply, node, info, context.opening(opened, of: node))
+    }
+
+    private static func open(
+        _ overlay: Overlay, _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info,
+        copy: OwnedDescriptor? = nil
+    ) {
+        let opening: IOModes.Opening
+        do throws(Errno) {
+            let caller = caller(reply)
+            opening = try overlay.open(node, flags: info.flags, copy: copy, by: caller) {
+                context.opening($0, of: node, writer: info.opensForWriting ? caller.uid : nil)
             }
+        } catch {
+            return reply.fail(errno: error.rawValue)
+        }
+        finishOpen(context, reply, node, info, opening)
+    }
+
+    private static func finishOpen(
+        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info,
+        _ opening: IOModes.Opening
+    ) {
         // No RELEASE comes for an open that was interrupted.
-        if !isTaken { context.release(node) }
-        if dropsPages { context.dropPages(of: node) }
+        if !reply.send(opening, info) { context.release(node) }
+        if opening.dropsPages { context.dropPages(of: node) }
     }
 
     private static func read(
@@ -144,6 +214,12 @@ enum Operations {
             switch consume answer {
             case .pending: break
             case .end: reply.take()?.send([])
+            case .upper(let file, let offset, let count):
+                switch reply.take()?.send(upTo: count, of: file, at: offset) {
+                case .success(let sent): context.fileSystem.readSucceeded(bytes: sent)
+                case .failure: context.fileSystem.readFailed()
+                case nil: break
+                }
             case .region(let region):
                 if let reply = reply.take() {
                     if let error = reply.send(region) {
@@ -165,32 +241,53 @@ enum Operations {
     }
 
     private static func addDirectories(to operations: inout fuse_lowlevel_ops) {
-        operations.opendir = { request, _, info in
+        operations.opendir = { request, node, info in
             Operations.serve(request) { context, reply in
                 // The kernel then keeps all directories' listings by itself and sends neither OPENDIR nor RELEASEDIR.
                 if context.canSkipOpendir { return reply.fail(errno: ENOSYS) }
-                guard let info else { return reply.fail(errno: EINVAL) }
-                info.pointee.fh = 0
-                info.pointee.cache_readdir = 1
-                _ = reply.send(cachedOpen: info)
+                guard var info = info?.pointee else { return reply.fail(errno: EINVAL) }
+                var listing: UInt64 = 0
+                // What is as the tree has it changes through the kernel alone, which notices.
+                var isPlain = true
+                if let overlay = context.fileSystem.overlay {
+                    do throws(Errno) { (listing, isPlain) = try overlay.openDirectory(Node(number: node)) } catch {
+                        return reply.fail(errno: error.rawValue)
+                    }
+                }
+                info.fh = listing
+                info.cache_readdir = isPlain ? 1 : 0
+                info.keep_cache = isPlain ? 1 : 0
+                if !reply.send(openDirectory: info), listing != 0 {
+                    context.fileSystem.overlay?.closeDirectory(listing)
+                }
             }
         }
-        operations.releasedir = { request, _, _ in Operations.serve(request) { _, reply in reply.succeed() } }
-        operations.readdir = { request, node, size, offset, _ in
+        operations.releasedir = { request, _, info in
             Operations.serve(request) { context, reply in
-                Operations.list(context, reply, Node(number: node), offset: offset, size: size, withAttributes: false)
+                if let listing = info?.pointee.fh, listing != 0 { context.fileSystem.overlay?.closeDirectory(listing) }
+                reply.succeed()
             }
         }
-        operations.readdirplus = { request, node, size, offset, _ in
+        operations.readdir = { request, node, size, offset, info in
             Operations.serve(request) { context, reply in
-                Operations.list(context, reply, Node(number: node), offset: offset, size: size, withAttributes: true)
+                Operations.list(
+                    context, reply, Node(number: node), listing: info?.pointee.fh ?? 0, offset: offset, size: size,
+                    withAttributes: false)
+            }
+        }
+        operations.readdirplus = { request, node, size, offset, info in
+            Operations.serve(request) { context, reply in
+                Operations.list(
+                    context, reply, Node(number: node), listing: info?.pointee.fh ?? 0, offset: offset, size: size,
+                    withAttributes: true)
             }
         }
     }
 
+    /// - Parameter number: of an open directory of the overlay; 0: as the tree has it.
     private static func list(
-        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, offset: off_t, size: Int,
-        withAttributes: Bool
+        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, listing number: UInt64, offset: off_t,
+        size: Int, withAttributes: Bool
     ) {
         var reply: Reply? = consume reply
         // The kernel asks for a few pages; anything else would be an allocation of its choosing.
@@ -198,8 +295,20 @@ enum Operations {
         let isDone: Void? = ThreadBuffer.with(size) { buffer in
             guard let request = reply?.request else { return }
             var listing = Listing(request: request, buffer: buffer, withAttributes: withAttributes)
+            let position = UInt64(clamping: offset)
+            if number != 0, let overlay = context.fileSystem.overlay {
+                do throws(Errno) {
+                    try overlay.list(number, node, from: position, withAttributes: withAttributes) {
+                        listing.add($0, $1)
+                    }
+                    reply.take()?.send(UnsafeRawBufferPointer(rebasing: buffer[..<listing.used]))
+                } catch {
+                    reply.take()?.fail(errno: error.rawValue)
+                }
+                return
+            }
             do throws(MCFSError) {
-                try context.fileSystem.list(node, from: UInt64(clamping: offset)) { listing.add($0, $1) }
+                try context.fileSystem.list(node, from: position) { listing.add($0, $1) }
                 reply.take()?.send(UnsafeRawBufferPointer(rebasing: buffer[..<listing.used]))
             } catch {
                 reply.take()?.fail(error)
@@ -212,6 +321,16 @@ enum Operations {
         operations.getxattr = { request, node, name, size in
             Operations.serve(request) { context, reply in
                 guard let name else { return reply.fail(errno: EINVAL) }
+                if let overlay = context.fileSystem.overlay {
+                    do throws(Errno) {
+                        let value = try overlay.extendedAttribute(
+                            Array(UnsafeRawBufferPointer(start: name, count: strlen(name))), of: Node(number: node))
+                        reply.send(value, room: size)
+                    } catch {
+                        reply.fail(errno: error.rawValue)
+                    }
+                    return
+                }
                 let requested = String(cString: name)
                 // No access control lists, capabilities or labels: `ls` asks no more after this answer.
                 guard requested.hasPrefix("user.") else { return reply.fail(errno: EOPNOTSUPP) }
@@ -229,6 +348,16 @@ enum Operations {
         }
         operations.listxattr = { request, node, size in
             Operations.serve(request) { context, reply in
+                if let overlay = context.fileSystem.overlay {
+                    do throws(Errno) {
+                        let names = try overlay.extendedAttributeNames(
+                            of: Node(number: node), for: Operations.caller(reply))
+                        reply.send(names, room: size)
+                    } catch {
+                        reply.fail(errno: error.rawValue)
+                    }
+                    return
+                }
                 do throws(MCFSError) {
                     let names = try context.fileSystem.extendedAttributeNames(Node(number: node))
                     reply.send(names, room: size)
@@ -238,24 +367,8 @@ enum Operations {
             }
         }
     }
+}
 
-    /// The mount is read-only, so the kernel refuses these by itself, until somebody remounts it.
-    private static func addRefusals(to operations: inout fuse_lowlevel_ops) {
-        operations.setattr = { request, _, _, _, _ in Operations.refuse(request) }
-        operations.mknod = { request, _, _, _, _ in Operations.refuse(request) }
-        operations.mkdir = { request, _, _, _ in Operations.refuse(request) }
-        operations.unlink = { request, _, _ in Operations.refuse(request) }
-        operations.rmdir = { request, _, _ in Operations.refuse(request) }
-        operations.symlink = { request, _, _, _ in Operations.refuse(request) }
-        operations.rename = { request, _, _, _, _, _ in Operations.refuse(request) }
-        operations.link = { request, _, _, _ in Operations.refuse(request) }
-        operations.create = { request, _, _, _, _ in Operations.refuse(request) }
-        operations.write = { request, _, _, _, _, _ in Operations.refuse(request) }
-        operations.setxattr = { request, _, _, _, _, _ in Operations.refuse(request) }
-        operations.removexattr = { request, _, _ in Operations.refuse(request) }
-    }
-
-    private static func refuse(_ request: OpaquePointer?) {
-        Operations.serve(request) { _, reply in reply.fail(errno: EROFS) }
-    }
+extension fuse_file_info {
+    var opensForWriting: Bool { flags & O_ACCMODE != O_RDONLY }
 }

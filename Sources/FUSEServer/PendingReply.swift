@@ -43,6 +43,16 @@ final class PendingReply: ReadWaiter {
         replies.settle(number)
     }
 
+    /// Gives the reply to `body`, which answers it, unless the wait has ended.
+    func answer(_ body: (consuming Reply) -> Void) {
+        guard let reply = take() else { return }
+        body(reply)
+        replies.settle(number)
+    }
+
+    /// Whether nobody waits any more.
+    var hasEnded: Bool { state.withLock { $0.isArmed && $0.reply == nil } }
+
     /// Ends the wait with an errno, from any thread, also from libfuse's interrupt callback.
     func end(errno: CInt) {
         let reply = state.withLock { state -> Reply? in

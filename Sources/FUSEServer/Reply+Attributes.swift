@@ -5,16 +5,19 @@ internal import MountFS
 
 extension Reply {
     /// nil: there is no such name, which the kernel may remember.
-    consuming func send(entry: NodeAttributes?) {
+    /// - Returns: false where the kernel did not take it: it knows nothing of the entry.
+    @discardableResult
+    consuming func send(entry: NodeAttributes?) -> Bool {
         var parameters = fuse_entry_param()
         if let entry { parameters = fuse_entry_param(entry) } else { parameters.entry_timeout = Operations.validity }
-        fuse_reply_entry(request, &parameters)
+        let result = fuse_reply_entry(request, &parameters)
         discard self
+        return result == 0
     }
 
     consuming func send(attributes: NodeAttributes) {
         var status = stat(attributes)
-        fuse_reply_attr(request, &status, Operations.validity)
+        fuse_reply_attr(request, &status, attributes.validity)
         discard self
     }
 
@@ -23,24 +26,50 @@ extension Reply {
         discard self
     }
 
-    /// The kernel reads through this server and keeps what it has in its page cache: content never changes.
+    /// An open file; with `entry` one that was just made.
     /// - Returns: false where the opener was interrupted: the kernel knows nothing of this open.
-    consuming func send(cachedOpen info: UnsafeMutablePointer<fuse_file_info>) -> Bool {
-        info.pointee.keep_cache = 1
-        let result = fuse_reply_open(request, info)
+    consuming func send(_ opening: IOModes.Opening, _ info: fuse_file_info, entry: NodeAttributes? = nil) -> Bool {
+        var info = info
+        info.fh = 0
+        // There is nothing to flush: what is written is with the disk's file system at once.
+        info.noflush = 1
+        var parameters = entry.map { fuse_entry_param($0) }
+        let request = request
+        func answer() -> CInt {
+            if parameters != nil { return fuse_reply_create(request, &parameters!, &info) }
+            return fuse_reply_open(request, &info)
+        }
+        let result: CInt
+        switch opening.mode {
+        case .cached:
+            // The kernel keeps what it has in its page cache: nobody else changes content.
+            info.keep_cache = opening.keepsPages ? 1 : 0
+            result = answer()
+        case .passthrough(let file):
+            // The kernel reads from the backing file by itself, and refuses KEEP_CACHE here.
+            info.keep_cache = 0
+            result = WireTap.answeringOpen(withBacking: file.identifier) { answer() }
+        }
         discard self
         return result == 0
     }
 
-    /// The kernel reads from the backing file by itself.
-    /// - Returns: as above.
-    consuming func send(open info: UnsafeMutablePointer<fuse_file_info>, backing: Int32) -> Bool {
-        // The kernel refuses KEEP_CACHE here.
-        info.pointee.keep_cache = 0
-        let request = request
-        let result = WireTap.answeringOpen(withBacking: backing) { fuse_reply_open(request, info) }
+    /// An open directory.
+    consuming func send(openDirectory info: fuse_file_info) -> Bool {
+        var info = info
+        let result = fuse_reply_open(request, &info)
         discard self
         return result == 0
+    }
+
+    consuming func send(written count: Int) {
+        fuse_reply_write(request, count)
+        discard self
+    }
+
+    consuming func send(position: Int64) {
+        fuse_reply_lseek(request, off_t(position))
+        discard self
     }
 
     /// An extended attribute, or the list of them, for a caller with `room` bytes; 0 asks for the size.
@@ -61,7 +90,7 @@ extension fuse_entry_param {
         self.init()
         ino = attributes.node.number
         attr = stat(attributes)
-        attr_timeout = Operations.validity
+        attr_timeout = attributes.validity
         entry_timeout = Operations.validity
     }
 }
@@ -77,8 +106,9 @@ extension stat {
             case .fifo: S_IFIFO
             case .characterDevice: S_IFCHR
             case .blockDevice: S_IFBLK
+            case .socket: S_IFSOCK
             }
-        st_ino = ino_t(attributes.node.number)
+        st_ino = ino_t(attributes.inode)
         st_mode = type | mode_t(attributes.permissions)
         st_nlink = nlink_t(attributes.linkCount)
         st_uid = attributes.uid
@@ -87,11 +117,21 @@ extension stat {
         st_size = off_t(clamping: attributes.size)
         // Larger reads for those who ask what suits: `cp`, stdio.
         st_blksize = attributes.kind == .file ? 1 << 20 : 4096
-        st_blocks = blkcnt_t(clamping: attributes.size / 512 + (attributes.size % 512 == 0 ? 0 : 1))
-        let time = timespec(
-            tv_sec: Int(attributes.modified.seconds), tv_nsec: Int(min(attributes.modified.nanoseconds, 999_999_999)))
-        st_atim = time
-        st_mtim = time
-        st_ctim = time
+        st_blocks = blkcnt_t(clamping: attributes.blocks)
+        st_atim = timespec(attributes.accessed)
+        st_mtim = timespec(attributes.modified)
+        st_ctim = timespec(attributes.changed)
     }
+}
+
+extension timespec {
+    fileprivate init(_ time: Timestamp) {
+        self.init(tv_sec: Int(time.seconds), tv_nsec: Int(min(time.nanoseconds, 999_999_999)))
+    }
+}
+
+extension NodeAttributes {
+    /// How long the kernel may keep them, in seconds. What is written through a map of a file of the upper that the
+    /// kernel passes through changes times that the kernel does not notice.
+    fileprivate var validity: Double { isUpper && kind == .file ? 1 : Operations.validity }
 }

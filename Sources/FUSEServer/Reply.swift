@@ -81,6 +81,28 @@ struct Reply: ~Copyable, @unchecked Sendable {
         }
     }
 
+    /// Sends at most `count` bytes of a file at `offset`: fewer where it ends.
+    /// - Returns: how many were sent, or what was answered instead.
+    consuming func send(upTo count: Int, of file: OwnedDescriptor, at offset: UInt64) -> Result<Int, Errno> {
+        let request = request
+        let result: Result<Int, Errno>? = ThreadBuffer.with(count) { buffer in
+            do throws(Errno) {
+                let done = try Self.read(file.rawValue, into: buffer, at: offset)
+                fuse_reply_buf(request, buffer.baseAddress?.assumingMemoryBound(to: CChar.self), done)
+                return .success(done)
+            } catch {
+                return .failure(error)
+            }
+        }
+        guard case .success? = result else {
+            let error = if case .failure(let error)? = result { error } else { Errno(rawValue: ENOMEM) }
+            fail(errno: error.rawValue)
+            return .failure(error)
+        }
+        discard self
+        return result!
+    }
+
     private static func read(
         _ descriptor: CInt, into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
     ) throws(Errno) -> Int {

@@ -1,4 +1,5 @@
 internal import CFUSE
+internal import Glibc
 internal import Logging
 internal import MCFSCore
 internal import MountFS
@@ -12,6 +13,10 @@ final class ServingContext: Sendable {
     let wire = WireTap()
     let passthrough = Passthrough()
     let modes = IOModes()
+    /// Waits for the network.
+    let copying = WaitingThreads("mcfs-copy")
+    /// Waits for the disk.
+    let syncing = WaitingThreads("mcfs-fsync")
     /// Set before the session serves.
     let pages = Mutex<PageDropper?>(nil)
     /// Signalled when `isInitialized` becomes true.
@@ -52,7 +57,16 @@ final class ServingContext: Sendable {
         if offers(FUSE_CAP_CACHE_SYMLINKS) { connection.want |= UInt32(FUSE_CAP_CACHE_SYMLINKS) }
         // Content never changes: nothing needs to be compared to keep pages.
         connection.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
-        skipsOpendir.store(offers(FUSE_CAP_NO_OPENDIR_SUPPORT), ordering: .relaxed)
+        skipsOpendir.store(offers(FUSE_CAP_NO_OPENDIR_SUPPORT) && fileSystem.overlay == nil, ordering: .relaxed)
+        if fileSystem.overlay != nil {
+            // The second version of it, which the tap asks for: with the first, the kernel asks for an attribute before
+            // every write.
+            connection.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
+            wire.offersKillPrivileges.store(true, ordering: .relaxed)
+            if offers(FUSE_CAP_POSIX_ACL) { connection.want |= UInt32(FUSE_CAP_POSIX_ACL) }
+            // The umask counts only where no access control list says otherwise, which the disk knows.
+            if offers(FUSE_CAP_DONT_MASK) { connection.want |= UInt32(FUSE_CAP_DONT_MASK) }
+        }
         wire.offersParallelDirectories.store(offers(FUSE_CAP_PARALLEL_DIROPS), ordering: .relaxed)
         // The kernel's default of 12 would bound how much read-ahead is under way.
         connection.max_background = 128
@@ -65,14 +79,66 @@ final class ServingContext: Sendable {
         changed.update { _ in }
     }
 
+    /// How the kernel shall read and write a file that was just opened.
+    ///
+    /// - Parameter writer: who opened it for writing.
+    func opening(_ opened: MountFS.Opened, of node: Node, writer: UInt32? = nil) -> IOModes.Opening {
+        let isWritable = if case .upper = opened { true } else { false }
+        return modes.open(node.number, isWritable: isWritable, writer: writer) {
+            switch opened {
+            case .lower(let file):
+                file.completeFile.flatMap { isPassedThrough($0, node) ? passthrough.register($0) : nil }
+            // Who writes to a set-id program takes that from it, which the daemon must see.
+            case .upper(let file):
+                (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
+            case .empty: nil
+            }
+        }
+    }
+
+    /// A file that the kernel reads by itself cannot be written to under its readers: who opened it before its first
+    /// write goes on reading what it was. Small files, the ones that are read and written at once, are better off in the
+    /// page cache, where all see what is written.
+    private func isPassedThrough(_ complete: OwnedDescriptor, _ node: Node) -> Bool {
+        guard let overlay = fileSystem.overlay else { return true }
+        // Its copy gets all names at once; the kernel looks up only the one that is written to.
+        if overlay.hasSeveralNames(node) { return false }
+        guard let size = try? complete.status().st_size else { return false }
+        return size >= Self.passedThroughBytesMin
+    }
+
+    /// Of files of the tree, where they can be written to.
+    private static let passedThroughBytesMin = 1 << 20
+
     /// One open of `node` is gone.
     func release(_ node: Node) {
         modes.release(node.number)
         fileSystem.release(node)
     }
 
+    /// The kernel has forgotten a node so often.
+    func forget(_ node: Node, _ count: UInt64) {
+        guard let overlay = fileSystem.overlay else { return }
+        if overlay.forget(node, count) { modes.forget(node.number) }
+    }
+
     /// Makes the kernel forget, soon, what it cached of a file that it reads by itself from now on.
     func dropPages(of node: Node) { pages.withLock { $0 }?.add(node.number) }
+
+    /// A copy into the upper that failed. - Returns: the errno for who waits for it.
+    func report(_ error: Overlay.CopyError, node: UInt64) -> CInt {
+        switch error {
+        case .errno(let errno):
+            if errno != .interrupted && errno.rawValue != ESTALE {
+                logger.warning(
+                    "a file could not be copied into the upper", metadata: ["ino": "\(node)", "errno": "\(errno)"])
+            }
+            return errno.rawValue
+        case .content(let error):
+            report(error, operation: "copy-up", node: node)
+            return error.code.errno
+        }
+    }
 
     /// A request that failed; said once, where it is answered.
     func report(_ error: MCFSError, operation: String, node: UInt64) {

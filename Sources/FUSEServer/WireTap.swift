@@ -8,17 +8,21 @@ internal import Synchronization
 ///
 /// - PARALLEL_DIROPS, which libfuse offers and forgets to send, so that the kernel would look up names in a directory one
 ///   at a time.
-/// - PASSTHROUGH, in the answer to INIT and in those to OPEN.
+/// - PASSTHROUGH, in the answer to INIT and in those to OPEN and CREATE.
+/// - HANDLE_KILLPRIV_V2: this server takes set-id bits from what is written to, so that the kernel need not look for
+///   what to take before every write.
 ///
 /// Layouts: `include/uapi/linux/fuse.h` of Linux, `fuse_out_header`, `fuse_init_out` and `fuse_open_out`.
 final class WireTap: Sendable {
     /// Set by the INIT callback, before its reply passes here.
     let offersParallelDirectories = Atomic<Bool>(false)
+    let offersKillPrivileges = Atomic<Bool>(false)
     /// How many file systems may lie on top of each other from the mount down; 0: no passthrough.
     private let stackDepth = Atomic<UInt32>(0)
     private let hasSeenReply = Atomic<Bool>(false)
 
     private static let parallelDirectoriesFlag: UInt32 = 1 << 18
+    private static let killPrivilegesFlag: UInt32 = 1 << 28
     /// Says that the second word of flags counts.
     private static let extendedFlag: UInt32 = 1 << 30
     private static let passthroughFlag: UInt32 = 1 << 5
@@ -35,7 +39,7 @@ final class WireTap: Sendable {
     /// Puts the tap of `session`'s context between the two; to be called when `session` is mounted and before it serves.
     static func install(in session: OpaquePointer) -> CInt {
         var io = fuse_custom_io()
-        io.read = mcfs_wire_read
+        io.read = mcfs_turns_read
         io.writev = { descriptor, vectors, count, userdata in
             guard let context = ServingContext.of(userdata: userdata), let vectors else {
                 return writev(descriptor, vectors, count)
@@ -53,10 +57,12 @@ final class WireTap: Sendable {
         return fuse_session_custom_io(session, &io, fuse_session_fd(session))
     }
 
-    /// Asks for passthrough to files of the file system that `sample` is on; to be called before the session serves.
-    func offerPassthrough(on sample: OwnedDescriptor) {
+    /// Asks for passthrough to files of the file system that `sample` is on, and to those of an overlay if
+    /// `alsoOnOverlay`; to be called before the session serves.
+    func offerPassthrough(on sample: OwnedDescriptor, alsoOnOverlay: Bool) {
         // Two only where it must be: an overlay cannot be stacked on the mount then.
-        stackDepth.store(mcfs_is_on_overlay(sample.rawValue) != 0 ? 2 : 1, ordering: .relaxed)
+        let isOnOverlay = alsoOnOverlay || mcfs_is_on_overlay(sample.rawValue) != 0
+        stackDepth.store(isOnOverlay ? 2 : 1, ordering: .relaxed)
     }
 
     /// Runs `body`, which answers one OPEN on this thread; the kernel then reads the file from the backing file.
@@ -77,10 +83,12 @@ final class WireTap: Sendable {
         else { return isFirst }
         if isFirst {
             patchInitialization(UnsafeMutableRawBufferPointer(start: body, count: vectors[1].iov_len))
-        } else if vectors[1].iov_len == 16 {
-            let flags = body.loadUnaligned(fromByteOffset: 8, as: UInt32.self) | Self.openPassthroughFlag
-            body.storeBytes(of: flags, toByteOffset: 8, as: UInt32.self)
-            body.storeBytes(of: Int32(Int(bitPattern: backing)), toByteOffset: 12, as: Int32.self)
+        } else if vectors[1].iov_len >= 16 {
+            // The answer to CREATE tells of the entry first.
+            let open = body + (vectors[1].iov_len - 16)
+            let flags = open.loadUnaligned(fromByteOffset: 8, as: UInt32.self) | Self.openPassthroughFlag
+            open.storeBytes(of: flags, toByteOffset: 8, as: UInt32.self)
+            open.storeBytes(of: Int32(Int(bitPattern: backing)), toByteOffset: 12, as: Int32.self)
         }
         return isFirst
     }
@@ -89,6 +97,7 @@ final class WireTap: Sendable {
         guard body.count >= 24 else { return }
         var flags = body.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
         if offersParallelDirectories.load(ordering: .relaxed) { flags |= Self.parallelDirectoriesFlag }
+        if offersKillPrivileges.load(ordering: .relaxed) { flags |= Self.killPrivilegesFlag }
         let depth = stackDepth.load(ordering: .relaxed)
         if depth > 0, body.count >= 40 {
             // Kernels that do not know a flag pass over it; `Passthrough.start` finds out.

@@ -9,7 +9,7 @@ extension MountFS {
         package let attributes: NodeAttributes
         /// Where the listing goes on behind this entry.
         package let nextPosition: UInt64
-        /// Whether it is "." or "..": a listing with attributes must not count those as looked up.
+        /// Whether it is "." or "..", or has no attributes: a listing with attributes must not count those as looked up.
         package let isDot: Bool
     }
 
@@ -35,7 +35,7 @@ extension MountFS {
                 default: children.lowerBound + Tree.Index(position - 2)
                 }
             position += 1
-            let found = DirectoryEntry(attributes: attributes(ofEntry: shown), nextPosition: position, isDot: isDot)
+            let found = DirectoryEntry(attributes: lower.attributes(of: shown), nextPosition: position, isDot: isDot)
             let isTaken =
                 isDot
                 ? ([UInt8](repeating: UInt8(ascii: "."), count: Int(position))).withUnsafeBytes { body($0, found) }

@@ -15,7 +15,17 @@ extension MountFS {
 
     /// The value; nil where the node does not have it.
     package func value(of attribute: ExtendedAttribute, _ node: Node) throws(MCFSError) -> [UInt8]? {
-        let entry = try entry(of: node)
+        lower.value(of: attribute, try entry(of: node))
+    }
+
+    /// The names that the node has, each ended by NUL, as `listxattr(2)` gives them.
+    package func extendedAttributeNames(_ node: Node) throws(MCFSError) -> [UInt8] {
+        lower.extendedAttributeNames(try entry(of: node))
+    }
+}
+
+extension LowerTree {
+    func value(of attribute: MountFS.ExtendedAttribute, _ entry: Tree.Index) -> [UInt8]? {
         let kind = tree.attributes(of: entry).kind
         guard kind == .file || kind == .directory else { return nil }
         let content = content(of: entry)
@@ -45,10 +55,9 @@ extension MountFS {
         return text.map { Array($0.utf8) }
     }
 
-    /// The names that the node has, each ended by NUL, as `listxattr(2)` gives them.
-    package func extendedAttributeNames(_ node: Node) throws(MCFSError) -> [UInt8] {
+    func extendedAttributeNames(_ entry: Tree.Index) -> [UInt8] {
         var names: [UInt8] = []
-        for attribute in ExtendedAttribute.allCases where try value(of: attribute, node) != nil {
+        for attribute in MountFS.ExtendedAttribute.allCases where value(of: attribute, entry) != nil {
             names += attribute.rawValue.utf8
             names.append(0)
         }

@@ -1,10 +1,10 @@
 package import Catalog
 package import ChunkStore
 package import MCFSCore
-internal import ModelFormats
-internal import Synchronization
+package import Upper
 
-/// What a mount presents, as a plain type: no FUSE in it. Read-only and immutable but for the files that are open.
+/// What a mount presents, as a plain type: no FUSE in it. Without an overlay it is read-only and immutable but for the
+/// files that are open.
 ///
 /// Thread safe. No call waits for the network. Every call takes node numbers as the kernel sends them; a number that
 /// stands for nothing throws `notFound`.
@@ -14,6 +14,8 @@ package final class MountFS: Sendable {
         /// The offset is at or behind the end of the file.
         case end
         case region(FileRegion)
+        /// At most so many bytes of a file of the upper; fewer where it ends.
+        case upper(OwnedDescriptor, offset: UInt64, count: Int)
         /// The waiter is completed later, from another thread.
         case pending
     }
@@ -25,43 +27,44 @@ package final class MountFS: Sendable {
         package var entries: UInt64
     }
 
-    package let tree: Tree
-    /// Where the whole mount comes from, for `user.mcfs.origin` of what has no bytes of its own; may be empty.
-    package let origin: String
-    package let usage: Usage
-    let sources: [any ByteSource]
-    let store: any ContentStore
+    /// What can be read of a file when it is opened.
+    package enum Opened: Sendable {
+        case lower(any ContentReading)
+        case upper(OwnedDescriptor)
+        /// It has no bytes.
+        case empty
+    }
 
-    private let layouts: Mutex<[Int: any SourceLayout]> = Mutex([:])
-    private let openFiles = OpenFiles()
+    /// Where writing goes; nil: nothing can be written.
+    package let overlay: Overlay?
+    let lower: LowerTree
+    let openFiles = OpenFiles()
     private let counters = ReadCounters()
 
     /// `sources[i]` serves `tree.sources[i]`.
-    package convenience init(tree: Tree, sources: [any ByteSource], cache: ChunkCache, origin: String = "") {
-        self.init(tree: tree, sources: sources, store: cache, origin: origin)
+    ///
+    /// - Parameters:
+    ///   - origin: where the whole mount comes from; may be empty.
+    ///   - owner: who owns all entries of the tree, instead of whom it names: a user who is not root cannot give files away.
+    package init(
+        tree: Tree, sources: [any ByteSource], store: any ContentStore, origin: String = "",
+        upper: UpperDirectory? = nil, owner: (uid: UInt32, gid: UInt32)? = nil
+    ) {
+        lower = LowerTree(tree: tree, sources: sources, store: store, origin: origin, owner: owner)
+        overlay = upper.map { [lower, openFiles] in Overlay(lower, $0, openFiles) }
     }
 
-    package init(tree: Tree, sources: [any ByteSource], store: any ContentStore, origin: String = "") {
-        self.tree = tree
-        self.sources = sources
-        self.store = store
-        self.origin = origin
-        var bytes: UInt64 = 0
-        for entry in 0..<Tree.Index(tree.count) where tree.inode(of: entry) == entry {
-            let attributes = tree.attributes(of: entry)
-            if attributes.kind == .file { bytes = bytes.addingClamped(attributes.size) }
-        }
-        usage = Usage(bytes: bytes, entries: UInt64(tree.count))
-    }
+    package var tree: Tree { lower.tree }
+    package var usage: Usage { lower.usage }
 
     /// nil where the directory has no such name.
     package func lookup(_ name: UnsafeRawBufferPointer, in directory: Node) throws(MCFSError) -> NodeAttributes? {
         guard let entry = tree.lookup(name, in: try entry(of: directory)) else { return nil }
-        return attributes(ofEntry: entry)
+        return lower.attributes(of: entry)
     }
 
     package func attributes(of node: Node) throws(MCFSError) -> NodeAttributes {
-        attributes(ofEntry: try entry(of: node))
+        lower.attributes(of: try entry(of: node))
     }
 
     /// - Throws: `usage` for what is no symbolic link.
@@ -73,19 +76,15 @@ package final class MountFS: Sendable {
         return tree.target(of: entry)
     }
 
-    /// Counts one more open of a file; each is taken back by one `release`.
-    /// - Returns: the file; nil for what has no bytes.
+    /// Counts one more open of a file for reading; each is taken back by one `release`.
     @discardableResult
-    package func open(_ node: Node) throws(MCFSError) -> (any ContentReading)? {
+    package func open(_ node: Node) throws(MCFSError) -> Opened {
         let entry = try entry(of: node)
-        guard let content = content(of: entry) else { return nil }
-        return try openFiles.open(entry) { () throws(MCFSError) in try openFile(entry, content) }
+        guard let content = lower.content(of: entry) else { return .empty }
+        return try openFiles.open(node.number) { () throws(MCFSError) in .lower(try lower.open(entry, content)) }.opened
     }
 
-    package func release(_ node: Node) {
-        guard let entry = node.entry(count: tree.count) else { return }
-        openFiles.release(entry)
-    }
+    package func release(_ node: Node) { openFiles.release(node.number) }
 
     /// Reads at most `count` bytes at `offset`: less only at the end of the file.
     ///
@@ -96,13 +95,29 @@ package final class MountFS: Sendable {
     ) throws(MCFSError) -> ReadAnswer {
         counters.began()
         do throws(MCFSError) {
-            let entry = try entry(of: node)
-            guard let content = content(of: entry), count > 0, offset < content.size else {
+            let file: any ContentReading
+            switch openFiles.known(node.number) {
+            case .upper(let descriptor):
+                counters.hit()
+                return .upper(descriptor, offset: offset, count: count)
+            case .lower(let known): file = known
+            case .empty:
+                counters.hit()
+                return .end
+            case nil:
+                // Opened by an earlier server, or of an empty file.
+                guard let opened = try openUnknown(node) else {
+                    counters.hit()
+                    return .end
+                }
+                file = opened
+            }
+            let size = lower.tree.attributes(of: try entry(of: node)).size
+            guard count > 0, offset < size else {
                 counters.hit()
                 return .end
             }
-            let range = ByteRange(offset, offset + min(UInt64(count), content.size - offset))
-            let file = try openFiles.file(entry) { () throws(MCFSError) in try openFile(entry, content) }
+            let range = ByteRange(offset, offset + min(UInt64(count), size - offset))
             switch try file.read(range, makeWaiter: makeWaiter) {
             case .region(let region):
                 counters.hit()
@@ -118,6 +133,15 @@ package final class MountFS: Sendable {
         }
     }
 
+    private func openUnknown(_ node: Node) throws(MCFSError) -> (any ContentReading)? {
+        let entry = try entry(of: node)
+        guard let content = lower.content(of: entry) else { return nil }
+        let opened = try openFiles.content(node.number) { () throws(MCFSError) in .lower(try lower.open(entry, content))
+        }
+        if case .lower(let file) = opened { return file }
+        return nil
+    }
+
     package func readSucceeded(bytes: Int) { counters.answered(bytes) }
     package func readFailed() { counters.failed() }
     package var reads: ReadStatistics { counters.snapshot }
@@ -131,67 +155,14 @@ package final class MountFS: Sendable {
         }
         return entry
     }
-
-    func attributes(ofEntry entry: Tree.Index) -> NodeAttributes {
-        let attributes = tree.attributes(of: entry)
-        return NodeAttributes(
-            node: Node(entry: tree.inode(of: entry)), kind: NodeAttributes.Kind(attributes.kind),
-            permissions: attributes.permissions,
-            linkCount: attributes.linkCount, uid: attributes.uid, gid: attributes.gid, size: attributes.size,
-            device: attributes.device, modified: attributes.modified)
-    }
-
-    /// nil for what has no bytes.
-    func content(of entry: Tree.Index) -> Content? {
-        guard tree.attributes(of: entry).kind == .file else { return nil }
-        return tree.content(of: entry)
-    }
-
-    /// Opens a file for reading, with what is known of its format.
-    private func openFile(_ entry: Tree.Index, _ content: Content) throws(MCFSError) -> any ContentReading {
-        let file = try openContent(content)
-        guard file.completeFile == nil, let format = tree.withName(of: entry, { ModelFormat(fileName: $0) }) else {
-            return file
-        }
-        return ModelFile(file, format, size: content.size) { [weak self] in self?.openShard(after: entry) }
-    }
-
-    /// The file that follows a numbered one in its folder.
-    private func openShard(after entry: Tree.Index) -> (file: any ContentReading, size: UInt64)? {
-        guard let name = tree.withName(of: entry, { ShardName($0) })?.next,
-            let next = name.withUnsafeBytes({ tree.lookup($0, in: tree.parent(of: entry)) }),
-            let content = content(of: next), content.size > 0, let file = try? openContent(content)
-        else { return nil }
-        return (file, content.size)
-    }
-
-    private func openContent(_ content: Content) throws(MCFSError) -> any ContentReading {
-        guard sources.indices.contains(content.source) else {
-            throw MCFSError(
-                .corrupt, "cannot open \(content.id): its tree names source \(content.source) of \(sources.count)")
-        }
-        return try store.openContent(
-            FileContent(
-                id: content.id, size: content.size, source: sources[content.source], offset: content.offset,
-                layout: layout(ofSource: content.source)))
-    }
-
-    private func layout(ofSource source: Int) -> any SourceLayout {
-        if let layout = layouts.withLock({ $0[source] }) { return layout }
-        // Made outside of the lock: it may walk the tree. Two threads may both make one; they are equal.
-        let layout = tree.layout(ofSource: source)
-        return layouts.withLock { layouts in
-            if let other = layouts[source] { return other }
-            layouts[source] = layout
-            return layout
-        }
-    }
 }
 
-extension UInt64 {
-    /// Sizes come from manifests: a sum that overflows must not end the process.
-    func addingClamped(_ other: UInt64) -> UInt64 {
-        let (sum, overflow) = addingReportingOverflow(other)
-        return overflow ? .max : sum
+extension OpenContent {
+    var opened: MountFS.Opened {
+        switch self {
+        case .lower(let file): .lower(file)
+        case .empty: .empty
+        case .upper(let descriptor): .upper(descriptor)
+        }
     }
 }

@@ -1,62 +1,82 @@
-internal import Catalog
 internal import MCFSCore
 internal import Synchronization
 
-/// The files that the kernel holds open, by tree entry. What is kept here can be made again from the entry alone: a
+/// Where an open file is read from, and written to.
+enum OpenContent: Sendable {
+    case lower(any ContentReading)
+    /// A file of the tree without bytes.
+    case empty
+    /// A file of the upper.
+    case upper(OwnedDescriptor)
+}
+
+/// The files that the kernel holds open, by node number. What is kept here can be made again from the node alone: a
 /// read of a file that is not in the table opens it, so handles given out by an earlier server of the same tree work.
 ///
 /// Thread safe. The lock is held for one dictionary operation, never while a file is being opened.
 final class OpenFiles: Sendable {
     private struct OpenFile {
-        let file: any ContentReading
+        var content: OpenContent
         /// Opens of the kernel that were not released; 0 for a file that was opened by a read.
         var opens: Int
     }
 
-    private let files = Mutex<[Tree.Index: OpenFile]>([:])
+    private let files = Mutex<[UInt64: OpenFile]>([:])
 
-    /// Counts one more open of `entry`.
-    func open(
-        _ entry: Tree.Index, make: () throws(MCFSError) -> any ContentReading
-    ) throws(MCFSError) -> any ContentReading {
+    /// Counts one more open of `node`.
+    func open<Failure: Error>(
+        _ node: UInt64, make: () throws(Failure) -> OpenContent
+    ) throws(Failure) -> OpenContent {
         let known = files.withLock { files in
-            files[entry]?.opens += 1
-            return files[entry]?.file
+            files[node]?.opens += 1
+            return files[node]?.content
         }
         if let known { return known }
-        let file = try make()
+        let content = try make()
         // Another thread may have been faster: its file stays, so that readers share one read-ahead window.
         return files.withLock { files in
-            files[entry, default: OpenFile(file: file, opens: 0)].opens += 1
-            return files[entry]?.file ?? file
+            files[node, default: OpenFile(content: content, opens: 0)].opens += 1
+            return files[node]?.content ?? content
         }
     }
 
-    func file(
-        _ entry: Tree.Index, make: () throws(MCFSError) -> any ContentReading
-    ) throws(MCFSError) -> any ContentReading {
-        if let file = files.withLock({ $0[entry]?.file }) { return file }
-        let file = try make()
+    func content<Failure: Error>(
+        _ node: UInt64, make: () throws(Failure) -> OpenContent
+    ) throws(Failure) -> OpenContent {
+        if let content = known(node) { return content }
+        let content = try make()
         // Another thread may have been faster: its file stays.
         return files.withLock { files in
-            if let other = files[entry]?.file { return other }
-            files[entry] = OpenFile(file: file, opens: 0)
-            return file
+            if let other = files[node]?.content { return other }
+            files[node] = OpenFile(content: content, opens: 0)
+            return content
         }
+    }
+
+    func known(_ node: UInt64) -> OpenContent? { files.withLock { $0[node]?.content } }
+
+    /// The open file is read from somewhere else from now on.
+    func replace(_ node: UInt64, _ content: OpenContent) {
+        let old = files.withLock { files -> OpenContent? in
+            let old = files[node]?.content
+            files[node]?.content = content
+            return old
+        }
+        withExtendedLifetime(old) {}
     }
 
     /// Takes back one `open`; the last one forgets the file.
-    func release(_ entry: Tree.Index) {
+    func release(_ node: UInt64) {
         // The file goes after the lock: its deinit may close descriptors.
-        let last = files.withLock { files -> (any ContentReading)? in
-            guard var open = files[entry] else { return nil }
+        let last = files.withLock { files -> OpenContent? in
+            guard var open = files[node] else { return nil }
             open.opens -= 1
             guard open.opens <= 0 else {
-                files[entry] = open
+                files[node] = open
                 return nil
             }
-            files[entry] = nil
-            return open.file
+            files[node] = nil
+            return open.content
         }
         withExtendedLifetime(last) {}
     }

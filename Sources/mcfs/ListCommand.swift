@@ -32,11 +32,15 @@ struct ListCommand: ParsableCommand {
             Listing(entries: all), text: long ? Self.table(all) : all.map(Self.name).joined(separator: "\n"))
     }
 
-    /// Directories end with a slash, control characters are shown as `?`.
     private static func name(_ entry: ListedEntry) -> String {
+        shown(entry.path, isDirectory: entry.type == "directory")
+    }
+
+    /// Directories end with a slash, control characters are shown as `?`.
+    static func shown(_ path: String, isDirectory: Bool) -> String {
         let path = String(
-            String.UnicodeScalarView(entry.path.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? "?" : $0 }))
-        return path + (entry.type == "directory" ? "/" : "")
+            String.UnicodeScalarView(path.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? "?" : $0 }))
+        return path + (isDirectory ? "/" : "")
     }
 
     static func table(_ entries: [ListedEntry]) -> String {

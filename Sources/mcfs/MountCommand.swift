@@ -11,8 +11,9 @@ struct MountCommand: ParsableCommand {
         abstract: "Mount references at a directory.",
         discussion: """
             Returns once the tree is there and can be read; bytes are fetched when they are read. Where several
-            references have the same name, the later one wins; folders merge. The daemon of the cache directory is
-            started if it does not run.
+            references have the same name, the later one wins; folders merge. What is written goes to the directory that
+            the mountpoint is, or to --upper, as plain files that are there without the mount, too. The daemon of the
+            cache directory is started if it does not run.
             """)
 
     @OptionGroup var common: CommonOptions
@@ -22,7 +23,13 @@ struct MountCommand: ParsableCommand {
             "One or more references, then the directory to mount at.", valueName: "reference… mountpoint"))
     var places: [String]
 
-    @Flag(help: "Refuse writes. Mounts are always read-only in this version.")
+    @Option(
+        help: ArgumentHelp(
+            "Where what is written goes (default: the directory that the mountpoint already is).",
+            valueName: "directory"))
+    var upper: String?
+
+    @Flag(help: "Refuse writes.")
     var readOnly = false
 
     @Option(help: "Fetch ahead of reads: none, auto (files of up to 1 MiB), or all.")
@@ -37,6 +44,12 @@ struct MountCommand: ParsableCommand {
     @Flag(help: "Let other users see the mount.")
     var allowOther = false
 
+    @Option(help: ArgumentHelp("What the table of mounts shows as the device.", valueName: "name", visibility: .hidden))
+    var fsname: String?
+
+    @Option(help: ArgumentHelp("An option of the kernel's, as noexec.", valueName: "option", visibility: .hidden))
+    var kernelOption: [String] = []
+
     @Option(help: ArgumentHelp("Most bytes that the cache keeps, such as 50GiB.", valueName: "size"))
     var cacheSize: SizeArgument?
 
@@ -45,6 +58,7 @@ struct MountCommand: ParsableCommand {
 
     func validate() throws {
         if places.count < 2 { throw ValidationError("Give at least one reference and a mountpoint.") }
+        if readOnly, upper != nil { throw ValidationError("--read-only and --upper exclude each other.") }
         if let readDeadline, !(readDeadline > 0) {
             throw ValidationError("--read-deadline needs a number of seconds above 0.")
         }
@@ -67,7 +81,9 @@ struct MountCommand: ParsableCommand {
         return MountRequest(
             references: Array(places.dropLast()),
             mountpoint: UserPath.canonical(places[places.count - 1], relativeTo: caller.workingDirectory),
-            prefetch: prefetch, offline: offline, allowOther: allowOther, caller: caller)
+            prefetch: prefetch, offline: offline, allowOther: allowOther,
+            readOnly: readOnly, upper: upper.map { UserPath.canonical($0, relativeTo: caller.workingDirectory) },
+            fsname: fsname, kernelOptions: kernelOption, caller: caller)
     }
 
     private func print(_ status: MountStatus) throws(MCFSError) {

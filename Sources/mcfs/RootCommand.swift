@@ -13,7 +13,9 @@ struct RootCommand: ParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "Mounts:",
-                subcommands: [MountCommand.self, UmountCommand.self, StatusCommand.self, ListCommand.self]),
+                subcommands: [
+                    MountCommand.self, UmountCommand.self, StatusCommand.self, ListCommand.self, UpperCommand.self,
+                ]),
             CommandGroup(
                 name: "Local bytes:",
                 subcommands: [

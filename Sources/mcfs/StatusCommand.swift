@@ -68,6 +68,9 @@ enum StatusText {
                 "    \(reference.entries) entries, \(ByteSize.text(reference.bytesTotal)), \(ByteSize.text(reference.bytesLocal)) local (\(percent)%)"
             )
         }
+        if let upper = mount.upper {
+            lines.append("  upper   \(upper)" + (mount.upperBytes.map { ", \(ByteSize.text($0))" } ?? ""))
+        }
         let reads = mount.reads
         let answered = reads.hits + reads.misses
         let rate = answered == 0 ? "" : ", \(Int(Double(reads.hits) / Double(answered) * 100))% of them local"

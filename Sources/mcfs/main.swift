@@ -7,7 +7,12 @@ signal(SIGPIPE, SIG_DFL)
 
 var wantsJSON = CommandLine.arguments.dropFirst().prefix { $0 != "--" }.contains("--json")
 do {
-    var command = try RootCommand.parseAsRoot()
+    var arguments: [String]?
+    if let name = CommandLine.arguments.first?.split(separator: "/").last, MountHelper.names.contains(String(name)) {
+        arguments = try MountHelper(Array(CommandLine.arguments.dropFirst())).arguments
+        if arguments == nil { exit(0) }
+    }
+    var command = try RootCommand.parseAsRoot(arguments)
     try command.run()
 } catch let error as MCFSError {
     Output(json: wantsJSON, quiet: false).fail(error)

@@ -30,7 +30,7 @@ import Testing
     @Test("the keys of status that scripts rely on are there, sorted, null where there is nothing")
     func status() throws {
         let mount = MountStatus(
-            mountpoint: "/m", state: .ready, readOnly: true,
+            mountpoint: "/m", state: .ready, upper: nil, upperBytes: nil,
             references: [.init(reference: "r", resolved: "r@1", entries: 1, bytesTotal: 2, bytesLocal: 3)],
             reads: .init(), origin: .init(), passthrough: false, problems: [])
         let status = Status(cache: CacheStatus(directory: "/c"), mounts: [mount], jobs: [], version: "1")

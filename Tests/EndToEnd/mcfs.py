@@ -70,8 +70,10 @@ class Mcfs:
         return result
 
     def command(self, *arguments, json=False):
-        verb, *rest = [os.fspath(argument) for argument in arguments]
-        return [self.executable, verb, "--cache-dir", self.cache, *(["--json"] if json else []), *rest]
+        words = [os.fspath(argument) for argument in arguments]
+        # `upper list` and the like.
+        verb, rest = (words[:2], words[2:]) if words[0] == "upper" else (words[:1], words[1:])
+        return [self.executable, *verb, "--cache-dir", self.cache, *(["--json"] if json else []), *rest]
 
     def start(self, *arguments, environment=None, **options):
         """Starts a command that goes on (`daemon`, `mount --foreground`); it is killed at the end."""

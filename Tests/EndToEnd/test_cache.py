@@ -137,7 +137,8 @@ def test_the_socket_answers_health_metrics_and_status(mcfs, files):
     assert status["mounts"][0]["mountpoint"] == mountpoint
     assert list(status) == sorted(status)
     mount = status["mounts"][0]
-    assert mount["upper"] is None and mount["readOnly"] is True and mount["passthrough"] is True
+    assert mount["upper"] == mountpoint and mount["readOnly"] is False and mount["passthrough"] is True
+    assert mount["upperBytes"] == 0
     assert set(mount["reads"]) == {"count", "bytes", "hits", "misses", "errors"}
     assert set(mount["origin"]) == {"requests", "bytes", "retries", "errors"}
 

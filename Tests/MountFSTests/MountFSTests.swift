@@ -134,6 +134,7 @@ import Testing
             case .end: got = 0
             case .region(let region): got = region.count
             case .pending: break
+            case .upper: break
             }
             #expect(got == expected)
         }

@@ -1,0 +1,49 @@
+internal import Catalog
+internal import ControlAPI
+internal import Glibc
+internal import MCFSCore
+internal import Upper
+
+/// Which directory a mount writes to.
+enum UpperPlace {
+    /// Opens and takes the upper of a mount that is about to be made, while its mountpoint is still the directory below.
+    static func take(_ request: MountRequest, _ references: [LoadedReference]) throws(MCFSError) -> UpperDirectory {
+        let path = request.upper ?? request.mountpoint
+        let descriptor: OwnedDescriptor
+        let status: stat
+        do throws(Errno) {
+            descriptor = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
+            status = try descriptor.status()
+        } catch {
+            if error == .noEntry {
+                throw MCFSError(.notFound, "the upper \(path) does not exist; make it with mkdir first", cause: error)
+            }
+            throw MCFSError(
+                .cannotCreate, "cannot use \(path) as the upper: \(error); give another --upper, or --read-only",
+                cause: error)
+        }
+        if request.mountpoint != path, request.mountpoint.hasPrefix(path == "/" ? path : path + "/") {
+            throw MCFSError(
+                .usage,
+                "the mountpoint \(request.mountpoint) lies in its own upper \(path); give an --upper that does not hold it"
+            )
+        }
+        for reference in references {
+            let resolved = reference.resolution.resolved
+            guard resolved.hasPrefix("file:"), let below = try? Self.status(of: String(resolved.dropFirst(5))) else {
+                continue
+            }
+            if below.st_dev == status.st_dev && below.st_ino == status.st_ino {
+                throw MCFSError(
+                    .usage,
+                    "\(path) cannot be the upper of itself: what is written would change the origin; give another "
+                        + "--upper, or --read-only")
+            }
+        }
+        return try UpperDirectory(descriptor, path: path)
+    }
+
+    private static func status(of path: String) throws(Errno) -> stat {
+        try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY).status()
+    }
+}

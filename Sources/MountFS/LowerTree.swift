@@ -1,0 +1,134 @@
+internal import Catalog
+internal import ChunkStore
+internal import MCFSCore
+internal import ModelFormats
+internal import Synchronization
+internal import Upper
+
+/// The tree of a mount and its bytes, as they show where nothing was written over them. Immutable but for what is
+/// remembered of files whose owner, mode, times or attributes were changed.
+///
+/// Thread safe. No call waits for the network.
+final class LowerTree: Sendable {
+    let tree: Tree
+    /// Where the whole mount comes from, for `user.mcfs.origin` of what has no bytes of its own; may be empty.
+    let origin: String
+    let sources: [any ByteSource]
+    let store: any ContentStore
+    let usage: MountFS.Usage
+    /// Who owns all entries, instead of whom the tree names.
+    private let owner: (uid: UInt32, gid: UInt32)?
+
+    private let layouts: Mutex<[Int: any SourceLayout]> = Mutex([:])
+    private let metadata: Mutex<[Tree.Index: LowerMetadata]> = Mutex([:])
+    private let hasMetadata = Atomic<Bool>(false)
+
+    /// `sources[i]` serves `tree.sources[i]`.
+    init(
+        tree: Tree, sources: [any ByteSource], store: any ContentStore, origin: String,
+        owner: (uid: UInt32, gid: UInt32)?
+    ) {
+        self.tree = tree
+        self.sources = sources
+        self.store = store
+        self.origin = origin
+        self.owner = owner
+        var bytes: UInt64 = 0
+        for entry in 0..<Tree.Index(tree.count) where tree.inode(of: entry) == entry {
+            let attributes = tree.attributes(of: entry)
+            if attributes.kind == .file { bytes = bytes.addingClamped(attributes.size) }
+        }
+        usage = MountFS.Usage(bytes: bytes, entries: UInt64(tree.count))
+    }
+
+    func attributes(of entry: Tree.Index) -> NodeAttributes {
+        let attributes = tree.attributes(of: entry)
+        let node = Node(entry: tree.inode(of: entry))
+        var result = NodeAttributes(
+            node: node, inode: node.number, kind: NodeAttributes.Kind(attributes.kind),
+            permissions: attributes.permissions,
+            linkCount: attributes.linkCount, uid: owner?.uid ?? attributes.uid, gid: owner?.gid ?? attributes.gid,
+            size: attributes.size, blocks: attributes.size / 512 + (attributes.size % 512 == 0 ? 0 : 1),
+            device: attributes.device, accessed: attributes.modified, modified: attributes.modified,
+            changed: attributes.modified)
+        if let metadata = metadata(of: entry) {
+            result.permissions = metadata.permissions ?? result.permissions
+            result.linkCount = metadata.linkCount ?? result.linkCount
+            result.uid = metadata.uid ?? result.uid
+            result.gid = metadata.gid ?? result.gid
+            result.accessed = metadata.accessed ?? result.accessed
+            result.modified = metadata.modified ?? result.modified
+            result.changed = metadata.changed ?? result.changed
+        }
+        return result
+    }
+
+    // MARK: What was changed of files below
+
+    /// The same for all names of a file. nil where nothing was changed.
+    func metadata(of entry: Tree.Index) -> LowerMetadata? {
+        guard hasMetadata.load(ordering: .acquiring) else { return nil }
+        return metadata.withLock { $0[tree.inode(of: entry)] }
+    }
+
+    func setMetadata(_ value: LowerMetadata?, of entry: Tree.Index) {
+        metadata.withLock { $0[tree.inode(of: entry)] = value }
+        hasMetadata.store(true, ordering: .releasing)
+    }
+
+    // MARK: Bytes
+
+    /// nil for what has no bytes.
+    func content(of entry: Tree.Index) -> Content? {
+        guard tree.attributes(of: entry).kind == .file else { return nil }
+        return tree.content(of: entry)
+    }
+
+    /// Opens a file for reading, with what is known of its format.
+    func open(_ entry: Tree.Index, _ content: Content) throws(MCFSError) -> any ContentReading {
+        let file = try open(content)
+        guard file.completeFile == nil, let format = tree.withName(of: entry, { ModelFormat(fileName: $0) }) else {
+            return file
+        }
+        return ModelFile(file, format, size: content.size) { [weak self] in self?.openShard(after: entry) }
+    }
+
+    /// The file that follows a numbered one in its folder.
+    private func openShard(after entry: Tree.Index) -> (file: any ContentReading, size: UInt64)? {
+        guard let name = tree.withName(of: entry, { ShardName($0) })?.next,
+            let next = name.withUnsafeBytes({ tree.lookup($0, in: tree.parent(of: entry)) }),
+            let content = content(of: next), content.size > 0, let file = try? open(content)
+        else { return nil }
+        return (file, content.size)
+    }
+
+    private func open(_ content: Content) throws(MCFSError) -> any ContentReading {
+        guard sources.indices.contains(content.source) else {
+            throw MCFSError(
+                .corrupt, "cannot open \(content.id): its tree names source \(content.source) of \(sources.count)")
+        }
+        return try store.openContent(
+            FileContent(
+                id: content.id, size: content.size, source: sources[content.source], offset: content.offset,
+                layout: layout(ofSource: content.source)))
+    }
+
+    private func layout(ofSource source: Int) -> any SourceLayout {
+        if let layout = layouts.withLock({ $0[source] }) { return layout }
+        // Made outside of the lock: it may walk the tree. Two threads may both make one; they are equal.
+        let layout = tree.layout(ofSource: source)
+        return layouts.withLock { layouts in
+            if let other = layouts[source] { return other }
+            layouts[source] = layout
+            return layout
+        }
+    }
+}
+
+extension UInt64 {
+    /// Sizes come from manifests: a sum that overflows must not end the process.
+    func addingClamped(_ other: UInt64) -> UInt64 {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? .max : sum
+    }
+}

@@ -1,0 +1,129 @@
+internal import Catalog
+internal import CLinux
+internal import Glibc
+package import MCFSCore
+internal import Upper
+
+/// Extended attributes: those of the product are told, never set; all others are the upper's, or kept aside for files of
+/// the tree.
+extension Overlay {
+    private static let own = Array("user.mcfs.".utf8)
+    private static let forRoot = Array("trusted.".utf8)
+    private static let accessLists = Array("system.posix_acl_".utf8)
+
+    package func extendedAttribute(_ name: [UInt8], of node: Node) throws(Errno) -> [UInt8] {
+        try structure.reading { () throws(Errno) in
+            if name.starts(with: Self.own) {
+                guard let value = try productAttribute(name, node) else { throw .noAttribute }
+                return value
+            }
+            if let known = nodes.node(node.number), known.now.isUpper {
+                return try object(of: known).extendedAttribute(name)
+            }
+            try checkNamespace(name)
+            guard let value = lower.metadata(of: try entry(of: node))?.extendedAttributes[name] else {
+                throw .noAttribute
+            }
+            return value
+        }
+    }
+
+    /// Linux knows these, and no others.
+    private func checkNamespace(_ name: [UInt8]) throws(Errno) {
+        let known = ["user.", "trusted.", "security.", "system.posix_acl_"]
+        if !known.contains(where: { name.starts(with: $0.utf8) }) { throw Errno(rawValue: EOPNOTSUPP) }
+    }
+
+    private func productAttribute(_ name: [UInt8], _ node: Node) throws(Errno) -> [UInt8]? {
+        guard let attribute = MountFS.ExtendedAttribute(rawValue: String(decoding: name, as: UTF8.self)) else {
+            return nil
+        }
+        guard let known = nodes.node(node.number), known.now.isUpper else {
+            return lower.value(of: attribute, try entry(of: node))
+        }
+        if let entry = known.now.lower { return lower.value(of: attribute, entry) }
+        let attributes = try currentAttributes(of: node)
+        guard attributes.kind == .file || attributes.kind == .directory else { return nil }
+        switch attribute {
+        case .origin: return Array("upper".utf8)
+        case .digest: return nil
+        case .local: return attributes.kind == .file ? Array(String(attributes.size).utf8) : nil
+        case .verdict: return Array("any".utf8)
+        }
+    }
+
+    /// Each ended by NUL. Those of the product can be read and are not listed: who copies files with their attributes
+    /// would carry them along.
+    package func extendedAttributeNames(of node: Node, for caller: Caller) throws(Errno) -> [UInt8] {
+        try structure.reading { () throws(Errno) in
+            var names: [UInt8] = []
+            if let known = nodes.node(node.number), known.now.isUpper {
+                for name in try object(of: known).extendedAttributeNames().split(separator: 0)
+                where !name.starts(with: Self.own) && (caller.uid == 0 || !name.starts(with: Self.forRoot)) {
+                    names += name + [0]
+                }
+                return names
+            }
+            for name in (lower.metadata(of: try entry(of: node))?.extendedAttributes.keys.map { $0 } ?? []).sorted(by: {
+                $0.lexicographicallyPrecedes($1)
+            }) {
+                names += name + [0]
+            }
+            return names
+        }
+    }
+
+    /// Whether setting or removing the attribute needs the node in the upper: see `mustCopyUp`.
+    package func mustCopyUp(_ node: Node, forAttribute name: [UInt8]) -> Bool {
+        guard mustCopyUp(node), let entry = node.entry(count: tree.count) else { return false }
+        // A list changes the mode, and the mode the list: the disk knows how.
+        return name.starts(with: Self.accessLists) || tree.attributes(of: entry).kind != .file
+    }
+
+    /// - Parameter flags: `XATTR_CREATE`, `XATTR_REPLACE`.
+    package func setExtendedAttribute(
+        _ name: [UInt8], _ value: UnsafeRawBufferPointer, flags: CInt, of node: Node
+    ) throws(Errno) {
+        try changeAttribute(name, of: node) { (object) throws(Errno) in
+            try object.setExtendedAttribute(name, value, flags: flags)
+        } kept: { (attributes) throws(Errno) in
+            if flags & mcfs_xattr_create != 0, attributes[name] != nil { throw .exists }
+            if flags & mcfs_xattr_replace != 0, attributes[name] == nil { throw .noAttribute }
+            attributes[name] = Array(value)
+        }
+    }
+
+    package func removeExtendedAttribute(_ name: [UInt8], of node: Node) throws(Errno) {
+        try changeAttribute(name, of: node) { (object) throws(Errno) in
+            try object.removeExtendedAttribute(name)
+        } kept: { (attributes) throws(Errno) in
+            guard attributes.removeValue(forKey: name) != nil else { throw .noAttribute }
+        }
+    }
+
+    private func changeAttribute(
+        _ name: [UInt8], of node: Node, _ change: (UpperObject) throws(Errno) -> Void,
+        kept: (inout [[UInt8]: [UInt8]]) throws(Errno) -> Void
+    ) throws(Errno) {
+        if name.starts(with: Self.own) { throw .notPermitted }
+        try changing { () throws(Errno) in
+            if let known = nodes.node(node.number), known.now.isUpper {
+                known.now.folder?.hasDefaultAccessList = nil
+                return try change(try object(of: known))
+            }
+            let entry = try entry(of: node)
+            switch tree.attributes(of: entry).kind {
+            case .directory:
+                try makeFolder(try directory(node)).hasDefaultAccessList = nil
+                try change(try object(of: try upperNode(node)))
+            case .file:
+                if name.starts(with: Self.accessLists) { throw .stale }
+                try checkNamespace(name)
+                var attributes = lower.metadata(of: entry)?.extendedAttributes ?? [:]
+                try kept(&attributes)
+                try updateMetadata(of: entry) { $0.extendedAttributes = attributes }
+            case .symlink, .fifo, .characterDevice, .blockDevice: throw .stale
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+internal import CLinux
+internal import Catalog
+internal import Glibc
+package import MCFSCore
+internal import Upper
+
+/// Open files, and what is changed of a node by its number.
+extension Overlay {
+    /// Counts one more open of a file; each is taken back by one `MountFS.release`. What is to be written must be in the
+    /// upper: see `mustCopyUp`.
+    ///
+    /// - Parameters:
+    ///   - copy: what `copyUp` has just returned for it.
+    ///   - body: gets the file while nothing can make a copy of it; its result is returned.
+    package func open<Result>(
+        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: Caller, _ body: (MountFS.Opened) -> Result
+    ) throws(Errno) -> Result {
+        try structure.reading { () throws(Errno) in
+            let writes = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
+            if let known = nodes.node(node.number), known.now.isUpper {
+                if known.isDirectory { throw .isDirectory }
+                if writes, case .upper(let file) = openFiles.known(node.number), !file.isWritable {
+                    // Opened for reading when no more was allowed.
+                    openFiles.replace(node.number, .upper(try openUpper(known, writes: true)))
+                }
+                let opened = try openFiles.open(node.number) { () throws(Errno) in
+                    if let copy { return .upper(copy) }
+                    return .upper(try openUpper(known, writes: writes))
+                }
+                if flags & O_TRUNC != 0, case .upper(let file) = opened {
+                    do throws(Errno) { try truncate(file, by: caller) } catch {
+                        openFiles.release(node.number)
+                        throw error
+                    }
+                }
+                return body(opened.opened)
+            }
+            if writes { throw .stale }
+            let entry = try entry(of: node)
+            do throws(MCFSError) {
+                return body(
+                    try openFiles.open(node.number) { () throws(MCFSError) in
+                        guard let content = lower.content(of: entry) else { return .empty }
+                        return .lower(try lower.open(entry, content))
+                    }.opened)
+            } catch { throw .io }
+        }
+    }
+
+    private func truncate(_ file: OwnedDescriptor, by caller: Caller) throws(Errno) {
+        _ = try retryingOnInterrupt { ftruncate(file.rawValue, 0) }
+        try dropSetIDs(of: file, writtenBy: caller)
+    }
+
+    /// A file that another than root has written to is no set-id program any more. The kernel leaves it to us, so that
+    /// it need not ask before every write.
+    private func dropSetIDs(of file: OwnedDescriptor, writtenBy caller: Caller) throws(Errno) {
+        guard caller.uid != 0 else { return }
+        let mode = try file.status().st_mode
+        let permissions = UInt16(mode & 0o7777)
+        if permissions.withoutSetIDs != permissions {
+            _ = try retryingOnInterrupt { fchmod(file.rawValue, mode_t(permissions.withoutSetIDs)) }
+        }
+    }
+
+    /// For reading and writing where that may be, so that later opens need no other descriptor.
+    private func openUpper(_ node: OverlayNode, writes: Bool) throws(Errno) -> OwnedDescriptor {
+        let object = try object(of: node)
+        do throws(Errno) { return try object.open(O_RDWR | O_NONBLOCK) } catch {
+            guard error.rawValue == EACCES || error.rawValue == EROFS || error.rawValue == EPERM else { throw error }
+            return try object.open((writes ? O_WRONLY : O_RDONLY) | O_NONBLOCK)
+        }
+    }
+
+    /// The descriptor of a file of the upper that is open, or is opened for this call.
+    private func file(_ node: Node) throws(Errno) -> OwnedDescriptor {
+        if case .upper(let file) = openFiles.known(node.number) { return file }
+        return try structure.reading { () throws(Errno) in try openUpper(try upperNode(node), writes: false) }
+    }
+
+    /// - Returns: how many bytes were written: fewer where the disk is full.
+    package func write(
+        _ node: Node, _ bytes: UnsafeRawBufferPointer, at offset: UInt64, by caller: Caller
+    ) throws(Errno) -> Int {
+        let file = try file(node)
+        var done = 0
+        while done < bytes.count {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[done...])
+            do throws(Errno) {
+                done += try retryingOnInterrupt {
+                    pwrite(file.rawValue, rest.baseAddress, rest.count, off_t(clamping: offset) + off_t(done))
+                }
+            } catch {
+                if done == 0 { throw error }
+                break
+            }
+        }
+        try dropSetIDs(of: file, writtenBy: caller)
+        return done
+    }
+
+    package func sync(_ node: Node, dataOnly: Bool) throws(Errno) {
+        if case .upper(let file) = openFiles.known(node.number) {
+            _ = try retryingOnInterrupt { dataOnly ? fdatasync(file.rawValue) : fsync(file.rawValue) }
+        }
+        try upper.syncLog()
+    }
+
+    package func syncDirectory(_ node: Node) throws(Errno) {
+        let folder = try structure.reading { () throws(Errno) in
+            let folder = try directory(node).folder
+            return try folder.flatMap { (folder) throws(Errno) in
+                folder.isOnDisk ? try upper.descriptor(of: folder) : nil
+            }
+        }
+        if let folder {
+            let directory = try OwnedDescriptor.open(bytes: Array(".".utf8), at: folder, O_RDONLY | O_DIRECTORY)
+            _ = try retryingOnInterrupt { fsync(directory.rawValue) }
+        }
+        try upper.syncLog()
+    }
+
+    /// `lseek(2)` for data and holes. Files of the tree have no holes.
+    package func seek(_ node: Node, to offset: Int64, whence: CInt) throws(Errno) -> Int64 {
+        if mustCopyUp(node) {
+            let size = Int64(clamping: lower.attributes(of: try entry(of: node)).size)
+            guard offset >= 0, offset < size else { throw Errno(rawValue: ENXIO) }
+            return whence == mcfs_seek_hole ? size : offset
+        }
+        let file = try file(node)
+        return Int64(try retryingOnInterrupt { lseek(file.rawValue, off_t(offset), whence) })
+    }
+
+    package func allocate(
+        _ node: Node, mode: CInt, offset: Int64, length: Int64, by caller: Caller
+    ) throws(Errno) {
+        let file = try file(node)
+        _ = try retryingOnInterrupt { mcfs_fallocate(file.rawValue, mode, off_t(offset), off_t(length)) }
+        try dropSetIDs(of: file, writtenBy: caller)
+    }
+
+    /// - Throws: EXDEV where the kernel shall copy by itself: from a file of the tree.
+    package func copy(
+        _ from: Node, at fromOffset: Int64, to: Node, at toOffset: Int64, count: Int, by caller: Caller
+    ) throws(Errno) -> Int {
+        if mustCopyUp(from) { throw Errno(rawValue: EXDEV) }
+        let source = try file(from)
+        let target = try file(to)
+        var fromOffset = off_t(fromOffset)
+        var toOffset = off_t(toOffset)
+        let done = try retryingOnInterrupt {
+            mcfs_copy_file_range(source.rawValue, &fromOffset, target.rawValue, &toOffset, count)
+        }
+        try dropSetIDs(of: target, writtenBy: caller)
+        return done
+    }
+
+    // MARK: Attributes
+
+    /// What `chmod(2)`, `chown(2)`, `truncate(2)` and `utimensat(2)` change; nil: stays.
+    package struct Change: Sendable {
+        package enum Time: Sendable { case now, at(Timestamp) }
+
+        package var permissions: UInt16?
+        package var uid: UInt32?
+        package var gid: UInt32?
+        package var size: UInt64?
+        package var accessed: Time?
+        package var modified: Time?
+
+        package init() {}
+    }
+
+    /// A new size needs the file in the upper: see `mustCopyUp`. Owner, mode and times do not.
+    package func change(_ node: Node, _ change: Change, by caller: Caller) throws(Errno) -> NodeAttributes {
+        try changing { () throws(Errno) in
+            if let known = nodes.node(node.number), known.now.isUpper {
+                try apply(change, to: known, by: caller)
+                return try currentAttributes(of: node)
+            }
+            let entry = try entry(of: node)
+            switch tree.attributes(of: entry).kind {
+            case .directory:
+                _ = try makeFolder(try directory(node))
+                try apply(change, to: try upperNode(node), by: caller)
+            case .file:
+                if change.size != nil { throw .stale }
+                try remember(change, of: entry)
+            case .symlink, .fifo, .characterDevice, .blockDevice: throw .stale
+            }
+            return try currentAttributes(of: node)
+        }
+    }
+
+    private func apply(_ change: Change, to node: OverlayNode, by caller: Caller) throws(Errno) {
+        let object = try object(of: node)
+        let file: OwnedDescriptor? = if case .upper(let open) = openFiles.known(node.number) { open } else { nil }
+        try apply(change, to: object, file, by: caller)
+    }
+
+    /// - Parameter file: the object, open for writing, where it is.
+    func apply(_ change: Change, to object: UpperObject, _ file: OwnedDescriptor?, by caller: Caller) throws(Errno) {
+        if change.uid != nil || change.gid != nil { try object.setOwner(change.uid, change.gid) }
+        if let permissions = change.permissions { try object.setPermissions(permissions) }
+        if let size = change.size {
+            let file = if let file { file } else { try object.open(O_WRONLY | O_NONBLOCK) }
+            _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(clamping: size)) }
+            try dropSetIDs(of: file, writtenBy: caller)
+        }
+        if change.accessed != nil || change.modified != nil {
+            try object.setTimes(accessed: time(change.accessed), modified: time(change.modified))
+        }
+    }
+
+    private func time(_ time: Change.Time?) -> timespec {
+        switch time {
+        case nil: timespec(tv_sec: 0, tv_nsec: mcfs_utime_omit)
+        case .now: timespec(tv_sec: 0, tv_nsec: mcfs_utime_now)
+        case .at(let time): time.asTimespec
+        }
+    }
+
+    private func remember(_ change: Change, of entry: Tree.Index) throws(Errno) {
+        func timestamp(_ time: Change.Time?) -> Timestamp? {
+            switch time {
+            case nil: nil
+            case .now: .now
+            case .at(let time): time
+            }
+        }
+        try updateMetadata(of: entry) { metadata in
+            var permissions = metadata.permissions ?? tree.attributes(of: entry).permissions
+            if change.uid != nil || change.gid != nil { permissions = permissions.withoutSetIDs }
+            permissions = change.permissions ?? permissions
+            if permissions != tree.attributes(of: entry).permissions || metadata.permissions != nil {
+                metadata.permissions = permissions
+            }
+            metadata.uid = change.uid ?? metadata.uid
+            metadata.gid = change.gid ?? metadata.gid
+            metadata.accessed = timestamp(change.accessed) ?? metadata.accessed
+            metadata.modified = timestamp(change.modified) ?? metadata.modified
+        }
+    }
+
+    /// Remembers something of a file of the tree, which counts as a change of it.
+    func updateMetadata(of entry: Tree.Index, _ body: (inout LowerMetadata) -> Void) throws(Errno) {
+        var metadata = lower.metadata(of: entry) ?? LowerMetadata()
+        body(&metadata)
+        metadata.changed = .now
+        try upper.setMetadata(metadata, tree.path(of: tree.inode(of: entry)))
+        lower.setMetadata(metadata, of: entry)
+    }
+}
+
+extension OwnedDescriptor {
+    fileprivate var isWritable: Bool { fcntl(rawValue, F_GETFL) & O_ACCMODE != O_RDONLY }
+}
+
+extension UInt16 {
+    /// Permissions as they are after a write: a set-group-ID bit without execution means something else.
+    fileprivate var withoutSetIDs: UInt16 { self & ~(self & 0o010 != 0 ? 0o6000 : 0o4000) }
+}

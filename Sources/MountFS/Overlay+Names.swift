@@ -1,0 +1,402 @@
+internal import CLinux
+internal import Catalog
+internal import Glibc
+package import MCFSCore
+internal import Upper
+
+/// Making, deleting and renaming names.
+extension Overlay {
+    /// What `mknod(2)` and its relatives make.
+    package enum Making: Sendable {
+        case directory(permissions: UInt16)
+        case symlink(target: [UInt8])
+        /// A file, a fifo, a socket or a device: type and permissions.
+        case node(mode: UInt32, device: UInt64)
+    }
+
+    package func make(
+        _ making: Making, _ name: [UInt8], in parent: Node, by caller: Caller
+    ) throws(Errno) -> NodeAttributes {
+        try changing { () throws(Errno) in
+            let (directory, folder) = try place(for: name, in: parent)
+            let descriptor = try upper.descriptor(of: folder)
+            try asOwner(caller) { () throws(Errno) in
+                _ = try retryingOnInterrupt {
+                    name.withTerminated { name in
+                        switch making {
+                        case .directory(let permissions):
+                            mkdirat(descriptor.rawValue, name, mode(permissions, caller, folder))
+                        case .symlink(let target):
+                            target.withTerminated { symlinkat($0, descriptor.rawValue, name) }
+                        case .node(let mode, let device):
+                            mknodat(
+                                descriptor.rawValue, name,
+                                mode & S_IFMT | self.mode(UInt16(mode & 0o7777), caller, folder), dev_t(device))
+                        }
+                    }
+                }
+            }
+            let made = try shown(name, in: directory, folder)
+            if case .directory = making, folder.hasDefaultAccessList == false {
+                folder.folder(name).hasDefaultAccessList = false
+            }
+            return made
+        }
+    }
+
+    /// Makes a file and opens it.
+    package func create(
+        _ name: [UInt8], permissions: UInt16, in parent: Node, by caller: Caller
+    ) throws(Errno) -> (attributes: NodeAttributes, file: OwnedDescriptor) {
+        try changing { () throws(Errno) in
+            let (directory, folder) = try place(for: name, in: parent)
+            let descriptor = try upper.descriptor(of: folder)
+            let file = try asOwner(caller) { () throws(Errno) in
+                try OwnedDescriptor.open(
+                    bytes: name, at: descriptor, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
+                    mode: UInt16(mode(permissions, caller, folder)))
+            }
+            let status = try file.status()
+            let made = node(status, name, in: directory, folder)
+            _ = openFiles.open(made.number) { .upper(file) }
+            nodes.count(made)
+            return (attributes(of: made, status), file)
+        }
+    }
+
+    /// Makes a file without a name and opens it (`O_TMPFILE`).
+    package func createUnnamed(
+        permissions: UInt16, in parent: Node, by caller: Caller
+    ) throws(Errno) -> (attributes: NodeAttributes, file: OwnedDescriptor) {
+        try changing { () throws(Errno) in
+            let folder = try makeFolder(try directory(parent))
+            let descriptor = try upper.descriptor(of: folder)
+            let file = try asOwner(caller) { () throws(Errno) in
+                try OwnedDescriptor.open(
+                    bytes: Array(".".utf8), at: descriptor, O_RDWR | mcfs_o_tmpfile,
+                    mode: UInt16(mode(permissions, caller, folder)))
+            }
+            let status = try file.status()
+            let identity = DiskIdentity(status)
+            let made = nodes.node(identity) { number, inode in
+                OverlayNode(
+                    number: number, inode: inode, isDirectory: false,
+                    OverlayNode.State(lower: nil, identity: identity, folder: nil, parent: 0, anchor: file))
+            }
+            _ = openFiles.open(made.number) { .upper(file) }
+            nodes.count(made)
+            return (attributes(of: made, status), file)
+        }
+    }
+
+    /// Gives a file one more name. It must be in the upper: see `mustCopyUp`.
+    package func link(_ node: Node, _ name: [UInt8], in parent: Node) throws(Errno) -> NodeAttributes {
+        try changing { () throws(Errno) in
+            let known = try upperNode(node)
+            let (directory, folder) = try place(for: name, in: parent)
+            let to = try upper.descriptor(of: folder)
+            let state = known.now
+            if let place = state.places.first {
+                let from = try upper.descriptor(of: place.folder)
+                _ = try retryingOnInterrupt {
+                    place.name.withTerminated { old in
+                        name.withTerminated { linkat(from.rawValue, old, to.rawValue, $0, 0) }
+                    }
+                }
+            } else {
+                guard let anchor = state.anchor else { throw .noEntry }
+                _ = try retryingOnInterrupt {
+                    Array("/proc/self/fd/\(anchor.rawValue)".utf8).withTerminated { old in
+                        name.withTerminated { linkat(AT_FDCWD, old, to.rawValue, $0, AT_SYMLINK_FOLLOW) }
+                    }
+                }
+                known.update { $0.anchor = nil }
+            }
+            return try shown(name, in: directory, folder)
+        }
+    }
+
+    /// - Parameter isDirectory: `rmdir(2)`, else `unlink(2)`.
+    package func remove(_ name: [UInt8], in parent: Node, isDirectory: Bool) throws(Errno) {
+        try changing { () throws(Errno) in
+            let directory = try directory(parent)
+            guard let found = try find(name, in: directory) else { throw .noEntry }
+            let kind = attributes(of: found).kind
+            if isDirectory != (kind == .directory) { throw isDirectory ? .notDirectory : .isDirectory }
+            if isDirectory { try checkEmpty(found, name, in: directory) }
+            let folder = try makeFolder(directory)
+            let leaving = try leave(found)
+            try upper.remove(
+                name, in: folder, isOnDisk: found.isUpper, isDirectory: isDirectory,
+                mark: mark(showing: nil, name, in: directory), metadata: metadataWithout(found))
+            if !found.isUpper { touch(folder) }
+            left(found, Place(folder: folder, name: name), leaving)
+        }
+    }
+
+    /// - Parameter flags: of renameat2(2).
+    /// - Returns: nil where it is done; else the file that must be in the upper before: see `mustCopyUp`.
+    package func rename(
+        _ name: [UInt8], in parent: Node, to newName: [UInt8], in newParent: Node, flags: UInt32
+    ) throws(Errno) -> Node? {
+        let isExchange = flags & mcfs_rename_exchange != 0
+        guard flags & ~(mcfs_rename_exchange | mcfs_rename_noreplace) == 0 else { throw .invalid }
+        return try changing { () throws(Errno) in
+            let from = try directory(parent)
+            let to = try directory(newParent)
+            if isHidden(newName, in: to) { throw .notPermitted }
+            guard let source = try find(name, in: from) else { throw .noEntry }
+            let target = try find(newName, in: to)
+            if isExchange {
+                if target == nil { throw .noEntry }
+            } else if let target {
+                if flags & mcfs_rename_noreplace != 0 { throw .exists }
+                let isDirectory = attributes(of: target).kind == .directory
+                if isDirectory != (attributes(of: source).kind == .directory) {
+                    throw isDirectory ? .isDirectory : .notDirectory
+                }
+                if isDirectory { try checkEmpty(target, newName, in: to) }
+            }
+            if let file = fileToCopy(source) ?? (isExchange ? target.flatMap(fileToCopy) : nil) { return file }
+
+            let fromFolder = try makeFolder(from)
+            let toFolder = try makeFolder(to)
+            let leaving = isExchange ? nil : try target.map { (found) throws(Errno) in try leave(found) }
+            try upper.rename(
+                UpperDirectory.Renaming(
+                    name, fromFolder, inode: source.diskInode, isDirectory: source.isDirectory(tree),
+                    mark: markAfterRename(target.flatMap { isExchange ? $0 : nil }, name, in: from, fromFolder)),
+                UpperDirectory.Renaming(
+                    newName, toFolder, inode: target?.diskInode, isDirectory: target?.isDirectory(tree) ?? false,
+                    mark: markAfterRename(source, newName, in: to, toFolder)),
+                isExchange: isExchange, metadata: isExchange ? nil : target.flatMap(metadataWithout))
+            // What is only remembered leaves no trace in the directories of the disk.
+            if !source.isUpper {
+                touch(fromFolder)
+                if fromFolder !== toFolder { touch(toFolder) }
+            }
+            let oldPlace = Place(folder: fromFolder, name: name)
+            let newPlace = Place(folder: toFolder, name: newName)
+            if let target {
+                if isExchange {
+                    moved(target, from: newPlace, to: oldPlace, parent: from.number)
+                } else if let leaving {
+                    left(target, newPlace, leaving)
+                }
+            }
+            moved(source, from: oldPlace, to: newPlace, parent: to.number)
+            return nil
+        }
+    }
+
+    // MARK: Parts
+
+    /// The directory that something is made in, which the upper has from now on.
+    private func place(for name: [UInt8], in parent: Node) throws(Errno) -> (Directory, UpperFolder) {
+        let directory = try directory(parent)
+        if isHidden(name, in: directory) { throw .notPermitted }
+        // What the upper has is refused by the disk.
+        if lowerEntry(name, in: directory) != nil { throw .exists }
+        let folder = try makeFolder(directory)
+        return (Directory(number: directory.number, lower: directory.lower, folder: folder), folder)
+    }
+
+    /// What was just made at a name, counted as one look-up.
+    private func shown(_ name: [UInt8], in directory: Directory, _ folder: UpperFolder) throws(Errno) -> NodeAttributes
+    {
+        guard let status = try upper.status(name, in: folder) else { throw .noEntry }
+        let made = node(status, name, in: directory, folder)
+        nodes.count(made)
+        return attributes(of: made, status)
+    }
+
+    /// A directory with a default access control list gives what is made in it its mode, whatever the umask
+    /// (acl(5)); the disk does that.
+    private func mode(_ permissions: UInt16, _ caller: Caller, _ folder: UpperFolder) -> mode_t {
+        if caller.umask == 0 { return mode_t(permissions) }
+        if folder.hasDefaultAccessList == nil, let directory = try? upper.descriptor(of: folder) {
+            let list = try? UpperObject.descriptor(directory).extendedAttribute(Array("system.posix_acl_default".utf8))
+            folder.hasDefaultAccessList = list != nil
+        }
+        return mode_t(folder.hasDefaultAccessList == true ? permissions : permissions & ~caller.umask)
+    }
+
+    /// Runs `body`, which makes something, so that it belongs to the caller.
+    private func asOwner<Result>(
+        _ caller: Caller, _ body: () throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        // The caller's umask counts, not the daemon's.
+        _ = try retryingOnInterrupt { mcfs_leave_umask() }
+        guard isRoot, caller.uid != 0 || caller.gid != 0 else { return try body() }
+        guard mcfs_assume_owner(caller.uid, caller.gid) == 0 else { throw .notPermitted }
+        defer { mcfs_resume_owner() }
+        return try body()
+    }
+
+    /// What must be remembered of a name for `entry` of the tree to show there, or nothing of it.
+    func mark(showing entry: Tree.Index?, _ name: [UInt8], in directory: Directory) -> Mark? {
+        let natural = naturalEntry(name, in: directory)
+        if entry == natural { return nil }
+        return entry.map { .redirect(tree.path(of: $0)) } ?? .whiteout
+    }
+
+    /// nil `found`: nothing stands there any more.
+    private func markAfterRename(
+        _ found: Found?, _ name: [UInt8], in directory: Directory, _ folder: UpperFolder
+    ) -> Mark? {
+        switch found {
+        case nil: mark(showing: nil, name, in: directory)
+        case .lower(let entry, _): mark(showing: entry, name, in: directory)
+        case .upper(let node, _) where node.isDirectory: mark(showing: node.now.lower, name, in: directory)
+        // A file of the upper covers whatever is there.
+        case .upper: folder.mark(name)
+        }
+    }
+
+    private func checkEmpty(_ found: Found, _ name: [UInt8], in parent: Directory) throws(Errno) {
+        let directory: Directory
+        switch found {
+        case .upper(let node, _): directory = try self.directory(Node(number: node.number))
+        case .lower(let entry, let node):
+            directory = Directory(number: Node(entry: entry).number, lower: entry, folder: node?.now.folder)
+        }
+        if let folder = directory.folder {
+            // What nothing of the tree shows in is looked at by the disk when it goes.
+            if directory.lower == nil && folder.marks.isEmpty { return }
+            if try !upper.entries(of: folder).isEmpty { throw .notEmpty }
+            for case .redirect(let path) in folder.marks.values where tree.entry(at: path) != nil { throw .notEmpty }
+        }
+        for child in directory.lower.map({ tree.children(of: $0) }) ?? 0..<0 {
+            let name = tree.withName(of: child) { Array($0) }
+            if directory.folder?.mark(name) == nil { throw .notEmpty }
+        }
+    }
+
+    /// Names of the tree changed in it: its times say so.
+    private func touch(_ folder: UpperFolder) {
+        guard let descriptor = try? upper.descriptor(of: folder) else { return }
+        let now = timespec(tv_sec: 0, tv_nsec: mcfs_utime_now)
+        let omit = timespec(tv_sec: 0, tv_nsec: mcfs_utime_omit)
+        try? UpperObject.descriptor(descriptor).setTimes(accessed: omit, modified: now)
+    }
+
+    // MARK: Nodes that lose or change their names
+
+    /// Holds what is about to lose a name, for those who have it open or stand in it.
+    private func leave(_ found: Found) throws(Errno) -> OwnedDescriptor? {
+        guard case .upper(let node, _) = found else { return nil }
+        if !node.isDirectory, case .upper(let open) = openFiles.known(node.number) { return open }
+        return try? object(of: node).open(mcfs_o_path)
+    }
+
+    private func left(_ found: Found, _ place: Place, _ anchor: OwnedDescriptor?) {
+        switch found {
+        case .upper(let node, let status):
+            node.update { state in
+                state.places.removeAll { $0.isSame(as: place) }
+                if node.isDirectory {
+                    state.isRemoved = true
+                    state.lower = nil
+                    state.folder = nil
+                }
+                if state.places.isEmpty { state.anchor = anchor }
+            }
+            if node.isDirectory || status.st_nlink <= 1 { nodes.forget(DiskIdentity(status)) }
+        case .lower(let entry, let node):
+            if tree.attributes(of: entry).kind == .directory {
+                let number = Node(entry: entry).number
+                let known =
+                    node
+                    ?? nodes.node(entryNumber: number) {
+                        OverlayNode(
+                            number: number, inode: number, isDirectory: true,
+                            OverlayNode.State(lower: entry, folder: nil, parent: Node.root.number))
+                    }
+                known.update { state in
+                    state.isRemoved = true
+                    state.folder = nil
+                }
+                return
+            }
+            node?.update { $0.places = [] }
+            var metadata = lower.metadata(of: entry) ?? LowerMetadata()
+            metadata.lose(lower.attributes(of: entry).linkCount)
+            lower.setMetadata(metadata, of: entry)
+        }
+    }
+
+    /// What is to be remembered of a file of the tree that loses one of its names; nil where it was the last one, and for
+    /// everything else.
+    private func metadataWithout(_ found: Found) -> (lower: TreePath, value: LowerMetadata)? {
+        guard case .lower(let entry, _) = found, tree.attributes(of: entry).kind != .directory else { return nil }
+        let count = lower.attributes(of: entry).linkCount
+        guard count > 1 else { return nil }
+        var metadata = lower.metadata(of: entry) ?? LowerMetadata()
+        metadata.lose(count)
+        return (tree.path(of: tree.inode(of: entry)), metadata)
+    }
+
+    private func moved(_ found: Found, from: Place, to: Place, parent: UInt64) {
+        switch found {
+        case .upper(let node, _):
+            node.update { state in
+                if node.isDirectory {
+                    state.parent = parent
+                    // What is remembered below has moved along; where nothing was known, the place is new.
+                    state.folder = to.folder.folder(to.name)
+                    state.folder?.isOnDisk = true
+                } else {
+                    state.places.removeAll { $0.isSame(as: from) }
+                    state.places.append(to)
+                }
+            }
+        case .lower(let entry, let node):
+            guard tree.attributes(of: entry).kind == .directory else {
+                _ = movedFile(entry, to: to)
+                return
+            }
+            let number = Node(entry: entry).number
+            let folder = to.folder.folder(to.name)
+            let known =
+                node
+                ?? nodes.node(entryNumber: number) {
+                    OverlayNode(
+                        number: number, inode: number, isDirectory: true,
+                        OverlayNode.State(lower: entry, folder: folder, parent: parent))
+                }
+            known.update { state in
+                state.folder = folder
+                state.parent = parent
+            }
+        }
+    }
+
+    /// Where the names of a file with several are is told by the tree alone, until all of them are in the upper.
+    private func fileToCopy(_ found: Found) -> Node? {
+        guard case .lower(let entry, _) = found, tree.attributes(of: entry).kind != .directory,
+            tree.attributes(of: entry).linkCount > 1
+        else { return nil }
+        return Node(entry: tree.inode(of: entry))
+    }
+}
+
+extension Overlay.Found {
+    var isUpper: Bool { if case .upper = self { true } else { false } }
+
+    fileprivate var diskInode: UInt64? { if case .upper(_, let status) = self { UInt64(status.st_ino) } else { nil } }
+
+    fileprivate func isDirectory(_ tree: Tree) -> Bool {
+        switch self {
+        case .upper(let node, _): node.isDirectory
+        case .lower(let entry, _): tree.attributes(of: entry).kind == .directory
+        }
+    }
+}
+
+extension LowerMetadata {
+    /// One of `count` names is gone.
+    fileprivate mutating func lose(_ count: UInt32) {
+        linkCount = count > 0 ? count - 1 : 0
+        changed = .now
+    }
+}

@@ -1,0 +1,376 @@
+"""Writing into a mount: where it goes, what is remembered of the tree, and what `status` and `upper list` tell."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+import mcfs as mcfs_helper
+import trees
+from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
+
+pytestmark = pytest.mark.usefixtures("fuse")
+
+BIG = 20_000_000
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write(path, content, mode="wb"):
+    with open(path, mode) as file:
+        file.write(content)
+
+
+@pytest.fixture
+def lower(tmp_path):
+    """A small tree: files, a large one, folders in folders, links of both kinds."""
+    folder = tmp_path / "lower"
+    trees.write(f"{folder}/config.json", b"{}\n")
+    trees.write(f"{folder}/weights.bin", trees.seeded(1, BIG))
+    trees.write(f"{folder}/a/b/c.txt", b"deep\n")
+    trees.write(f"{folder}/a/other.txt", b"other\n")
+    os.link(f"{folder}/config.json", f"{folder}/a/config.json")
+    os.symlink("config.json", f"{folder}/link")
+    return str(folder)
+
+
+def changes(mcfs, mountpoint):
+    listed = mcfs.run("upper", "list", mountpoint, json=True).json["changes"]
+    return {change["path"]: change for change in listed}
+
+
+def test_what_is_written_goes_to_the_directory_below_and_stays_there(mcfs, lower):
+    mountpoint = mcfs.new_mountpoint()
+    write(f"{mountpoint}/before", b"was there")
+    write(f"{mountpoint}/config.json", b"mine")
+    mcfs.mount(lower, at=mountpoint)
+    assert sorted(os.listdir(mountpoint)) == ["a", "before", "config.json", "link", "weights.bin"]
+    assert read(f"{mountpoint}/before") == b"was there" and read(f"{mountpoint}/config.json") == b"mine"
+    write(f"{mountpoint}/a/new", b"new")
+    write(f"{mountpoint}/a/b/c.txt", b"more\n", "ab")
+    os.rename(f"{mountpoint}/before", f"{mountpoint}/after")
+    mount = mcfs.status()["mounts"][0]
+    assert mount["upper"] == mountpoint and mount["readOnly"] is False and mount["upperBytes"] > 0
+    mcfs.umount(mountpoint)
+    assert sorted(os.listdir(mountpoint)) == ["a", "after", "config.json"] or \
+        sorted(os.listdir(mountpoint)) == [".mcfs-upper", "a", "after", "config.json"]
+    assert read(f"{mountpoint}/a/new") == b"new" and read(f"{mountpoint}/a/b/c.txt") == b"deep\nmore\n"
+    assert sorted(os.listdir(f"{mountpoint}/a")) == ["b", "new"]
+    mcfs.mount(lower, at=mountpoint)
+    assert read(f"{mountpoint}/a/b/c.txt") == b"deep\nmore\n" and read(f"{mountpoint}/a/other.txt") == b"other\n"
+
+
+def test_what_is_deleted_and_moved_stays_so_and_is_remembered_in_one_place(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    os.unlink(f"{mountpoint}/weights.bin")
+    os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
+    os.unlink(f"{mountpoint}/z/b/c.txt")
+    os.mkdir(f"{mountpoint}/a")
+
+    def check():
+        assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "link", "z"]
+        assert os.listdir(f"{mountpoint}/a") == [] and os.listdir(f"{mountpoint}/z/b") == []
+        assert sorted(os.listdir(f"{mountpoint}/z")) == ["b", "config.json", "other.txt"]
+        # The place is not shown, not found, and nobody can make one.
+        for attempt in (os.stat, os.listdir, os.unlink):
+            with pytest.raises(FileNotFoundError):
+                attempt(f"{mountpoint}/.mcfs-upper")
+        with pytest.raises(PermissionError):
+            os.mkdir(f"{mountpoint}/.mcfs-upper")
+        with pytest.raises(PermissionError):
+            os.rename(f"{mountpoint}/config.json", f"{mountpoint}/.mcfs-upper")
+
+    check()
+    mcfs.umount(mountpoint)
+    # No marker stands among the entries.
+    assert sorted(os.listdir(upper)) == [".mcfs-upper", "a", "z"] and os.listdir(upper / "a") == []
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    check()
+    mcfs.kill_daemon(signal.SIGKILL)
+    subprocess.run(["umount", "-l", mountpoint], check=True)
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    check()
+
+
+def test_upper_list_tells_what_was_added_changed_and_removed(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    assert changes(mcfs, mountpoint) == {}
+    write(f"{mountpoint}/new", b"four")
+    write(f"{mountpoint}/config.json", b"changed")
+    os.chmod(f"{mountpoint}/weights.bin", 0o600)
+    os.rename(f"{mountpoint}/a/b", f"{mountpoint}/moved")
+    os.unlink(f"{mountpoint}/link")
+    told = changes(mcfs, mountpoint)
+    assert {path: change["change"] for path, change in told.items()} == {
+        "new": "added", "config.json": "changed", "a/config.json": "changed", "weights.bin": "changed", "moved": "added",
+        "a/b": "removed", "link": "removed"}
+    assert told["new"]["size"] == 4 and told["new"]["type"] == "file"
+    assert told["moved"]["from"] == "a/b" and told["moved"]["type"] == "directory"
+    assert told["weights.bin"]["metadataOnly"] is True and told["config.json"]["metadataOnly"] is False
+    assert list(told) == sorted(told)
+    text = mcfs.run("upper", "list", mountpoint).stdout
+    assert "A  moved/  from a/b" in text and "D  link" in text and "M  weights.bin  (metadata)" in text
+    mcfs.umount(mountpoint)
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    assert changes(mcfs, mountpoint) == told
+    shown = mcfs.mount(lower, options=("--read-only",))
+    mcfs.run("upper", "list", shown, code=mcfs_helper.USAGE)
+    mcfs.run("upper", "list", tmp_path, code=mcfs_helper.NOT_FOUND)
+
+
+def test_owner_mode_times_and_attributes_change_without_a_copy(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    path = f"{mountpoint}/weights.bin"
+    os.chmod(path, 0o640)
+    os.chown(path, 12, 34)
+    os.utime(path, ns=(1_500_000_000_000_000_000, 1_600_000_000_000_000_007))
+    os.setxattr(path, "user.note", b"kept")
+    os.rename(path, f"{mountpoint}/a/renamed.bin")
+
+    def check():
+        status = os.stat(f"{mountpoint}/a/renamed.bin")
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o640, 12, 34)
+        assert status.st_mtime_ns == 1_600_000_000_000_000_007 and status.st_size == BIG
+        assert os.getxattr(f"{mountpoint}/a/renamed.bin", "user.note") == b"kept"
+
+    check()
+    mcfs.umount(mountpoint)
+    # No bytes, and no file that stands for some.
+    assert [name for _, _, names in os.walk(upper) for name in names] == ["changes"]
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    check()
+    write(f"{mountpoint}/a/renamed.bin", b"end", "ab")
+    mcfs.umount(mountpoint)
+    copy = upper / "a" / "renamed.bin"
+    status = os.stat(copy)
+    assert read(copy) == trees.seeded(1, BIG) + b"end"
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o640, 12, 34)
+    assert os.getxattr(copy, "user.note") == b"kept"
+
+
+def test_a_file_with_several_names_stays_one_file(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    inode = os.stat(f"{mountpoint}/config.json").st_ino
+    write(f"{mountpoint}/a/config.json", b"both", "ab")
+    for name in ("config.json", "a/config.json"):
+        assert read(f"{mountpoint}/{name}") == b"{}\nboth"
+        assert (os.stat(f"{mountpoint}/{name}").st_ino, os.stat(f"{mountpoint}/{name}").st_nlink) == (inode, 2)
+    mcfs.umount(mountpoint)
+    assert os.path.samefile(upper / "config.json", upper / "a" / "config.json")
+
+
+def test_who_reads_a_large_local_file_keeps_what_it_was_when_another_writes_to_it(mcfs, lower):
+    mountpoint = mcfs.mount(lower)
+    path = f"{mountpoint}/weights.bin"
+    old = read(path)
+    with open(path, "rb") as reader:
+        inode = os.fstat(reader.fileno()).st_ino
+        write(path, b"end", "ab")
+        assert os.stat(path).st_size == BIG + 3 and os.stat(path).st_ino == inode
+        assert reader.read() == old
+        with open(path, "rb") as second:
+            assert second.read() == old + b"end"
+    assert read(path) == old + b"end"
+
+
+def test_one_upper_belongs_to_one_mount(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    refused = mcfs.run("mount", "--upper", upper, lower, mcfs.new_mountpoint(), code=mcfs_helper.CANNOT_CREATE)
+    assert "belongs to another mount" in refused.stderr
+    other = mcfs_helper.Mcfs(tmp_path / "other")
+    with other:
+        other.run("mount", "--upper", upper, lower, other.new_mountpoint(), code=mcfs_helper.CANNOT_CREATE)
+    mcfs.umount(mountpoint)
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+
+
+def test_uppers_that_cannot_be_are_refused(mcfs, lower, tmp_path):
+    mountpoint = mcfs.new_mountpoint()
+    inside = os.path.join(mcfs.directory, "mount-inside")
+    os.makedirs(inside)
+    for upper, code in [
+        (tmp_path / "missing", mcfs_helper.NOT_FOUND), (f"{lower}/config.json", mcfs_helper.CANNOT_CREATE),
+        (lower, mcfs_helper.USAGE),
+    ]:
+        result = mcfs.run("mount", "--upper", upper, lower, mountpoint, code=code)
+        assert len(result.stderr.strip().splitlines()) == 1
+    mcfs.run("mount", lower, lower, code=mcfs_helper.USAGE)
+    mcfs.run("mount", "--upper", mcfs.directory, lower, inside, code=mcfs_helper.USAGE)
+    mcfs.run("mount", "--upper", tmp_path, "--read-only", lower, mountpoint, code=mcfs_helper.USAGE)
+    newer = tmp_path / "newer"
+    os.makedirs(newer / ".mcfs-upper")
+    write(newer / ".mcfs-upper" / "changes", b"mcfs-upper 99\n")
+    result = mcfs.run("mount", "--upper", newer, lower, mountpoint, code=mcfs_helper.CONFIGURATION)
+    assert "another version" in result.stderr
+    assert not mcfs_helper.is_mounted(mountpoint)
+
+
+@pytest.mark.parametrize("tail", [b"whiteout conf", b"\0" * 40, b"whiteout config.json 123456\n"])
+def test_a_log_that_was_cut_off_loses_its_end_and_nothing_else(mcfs, lower, tmp_path, tail):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    os.unlink(f"{mountpoint}/link")
+    mcfs.umount(mountpoint)
+    write(upper / ".mcfs-upper" / "changes", tail, "ab")
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "weights.bin"]
+    os.unlink(f"{mountpoint}/config.json")
+    mcfs.umount(mountpoint)
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    assert sorted(os.listdir(mountpoint)) == ["a", "weights.bin"]
+
+
+def test_a_rename_that_was_cut_off_is_finished_once(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    log = upper / ".mcfs-upper" / "changes"
+    write(f"{mountpoint}/config.json", b"mine")
+    os.rename(f"{mountpoint}/config.json", f"{mountpoint}/b.json")
+    mcfs.umount(mountpoint)
+    # As a daemon leaves it that is killed right after it wrote down what it was about to do.
+    lines = read(log).splitlines(keepends=True)
+    assert lines[-1].startswith(b"done")
+    write(log, b"".join(lines[:-1]))
+    os.rename(upper / "b.json", upper / "config.json")
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    assert read(f"{mountpoint}/b.json") == b"mine" and not os.path.exists(f"{mountpoint}/config.json")
+    os.rename(f"{mountpoint}/b.json", f"{mountpoint}/config.json")
+    mcfs.umount(mountpoint)
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    assert read(f"{mountpoint}/config.json") == b"mine" and not os.path.exists(f"{mountpoint}/b.json")
+
+
+def test_a_mount_that_only_reads_leaves_nothing_in_the_upper(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    assert read(f"{mountpoint}/a/b/c.txt") == b"deep\n"
+    os.unlink(f"{mountpoint}/link")
+    os.symlink("config.json", f"{mountpoint}/link")
+    os.unlink(f"{mountpoint}/link")
+    mcfs.umount(mountpoint)
+    assert os.listdir(upper) == [".mcfs-upper"]
+    shutil.rmtree(upper / ".mcfs-upper")
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    assert os.readlink(f"{mountpoint}/link") == "config.json"
+    mcfs.umount(mountpoint)
+    assert os.listdir(upper) == []
+
+
+def test_deleting_and_writing_for_long_holds_no_descriptors(mcfs, tmp_path):
+    lower = tmp_path / "lower"
+    for number in range(400):
+        trees.write(f"{lower}/d{number}/f", b"x")
+    mountpoint = mcfs.mount(lower)
+    (pid,) = mcfs.daemon_pids
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    for number in range(400):
+        write(f"{mountpoint}/d{number}/f", b"y", "ab")
+    shutil.rmtree(mountpoint, ignore_errors=True)
+    assert os.listdir(mountpoint) == []
+    mcfs_helper.drop_page_cache()
+    assert len(os.listdir(f"/proc/{pid}/fd")) < before + 50
+
+
+# mount(8)
+
+@pytest.fixture
+def helper(mcfs):
+    """The executable under the name that mount(8) looks for."""
+    path = "/sbin/mount.fuse.mcfs"
+    assert not os.path.lexists(path), f"{path} is there already"
+    os.symlink(mcfs.executable, path)
+    try:
+        yield path
+    finally:
+        os.unlink(path)
+
+
+def run(*command, code=0, **environment):
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=os.environ | environment)
+    assert result.returncode == code, f"{command} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
+    return result
+
+
+def test_mount_knows_the_type(mcfs, helper, lower, tmp_path):
+    mountpoint = mcfs.new_mountpoint()
+    result = run("mount", "-t", "fuse.mcfs", lower, mountpoint, "-o", f"cache_dir={mcfs.cache},allow_other,noexec")
+    assert result.stdout == result.stderr == ""
+    write(f"{mountpoint}/new", b"new")
+    with open("/proc/mounts") as table:
+        line = next(line for line in table if line.split()[1] == mountpoint)
+    assert "fuse.mcfs" in line and "noexec" in line and "allow_other" in line
+    run("umount", mountpoint)
+    run("mount", "-t", "fuse.mcfs", lower, mountpoint, "-o", f"ro,cache_dir={mcfs.cache},x-systemd.automount,nofail")
+    with pytest.raises(OSError):
+        write(f"{mountpoint}/new", b"new")
+    run("umount", mountpoint)
+    result = run("mount", "-t", "fuse.mcfs", lower, mountpoint, "-o", f"cache_dir={mcfs.cache},bogus=1", code=64)
+    assert result.stderr.strip() == "mcfs: mcfs has no mount option 'bogus'"
+
+
+def test_mount_takes_the_options_of_overlays(mcfs, helper, lower, tmp_path):
+    top, upper, work = tmp_path / "top", tmp_path / "upper", tmp_path / "work"
+    trees.write(f"{top}/config.json", b"top\n")
+    upper.mkdir()
+    work.mkdir()
+    mountpoint = mcfs.new_mountpoint()
+    options = f"cache_dir={mcfs.cache},lowerdir={top}:{lower},upperdir={upper},workdir={work}"
+    run("mount", "-t", "fuse.mcfs", "over", mountpoint, "-o", options)
+    assert read(f"{mountpoint}/config.json") == b"top\n" and read(f"{mountpoint}/a/other.txt") == b"other\n"
+    write(f"{mountpoint}/new", b"new")
+    with open("/proc/mounts") as table:
+        assert any(line.split()[:3] == ["over", mountpoint, "fuse.mcfs"] for line in table)
+    run("umount", mountpoint)
+    assert read(upper / "new") == b"new"
+
+
+# Users
+
+def test_a_user_writes_into_a_mount(user):  # noqa: F811
+    folder = os.path.join(user.directory, "lower")
+    trees.write(f"{folder}/a/b/c.txt", b"deep\n")
+    trees.write(f"{folder}/closed/file", b"closed\n")
+    os.chmod(f"{folder}/closed", 0o555)
+    for parent, _, _ in os.walk(folder):
+        os.chmod(parent, os.stat(parent).st_mode | 0o555)
+    user.mcfs("mount", "--read-deadline", "5", folder, user.mountpoint)
+    script = """
+        set -e
+        cd "$1"
+        echo more >> a/b/c.txt
+        echo new > a/new
+        mv a/b z
+        chmod u+w closed
+        rm -r closed
+        mkdir closed
+        ln a/new a/hard
+        cat z/c.txt a/hard
+    """
+    assert user.run("sh", "-c", script, "sh", user.mountpoint).stdout == "deep\nmore\nnew\n"
+    user.mcfs("umount", user.mountpoint)
+    listed = user.run("sh", "-c", 'cd "$1"; find . -not -path "./.mcfs-upper*" | sort | tr "\\n" " "', "sh", user.mountpoint)
+    assert listed.stdout.strip() == ". ./a ./a/hard ./a/new ./closed ./z ./z/c.txt"
+    assert os.stat(f"{user.mountpoint}/z/c.txt").st_uid == USER
+    user.mcfs("mount", folder, user.mountpoint)
+    assert user.run("cat", f"{user.mountpoint}/z/c.txt").stdout == "deep\nmore\n"
+    user.mcfs("umount", user.mountpoint)
