@@ -3,7 +3,7 @@
     scripts/bench [--rounds N]           every row
     scripts/bench --only NAME,…          these rows (--list shows the names); nothing is written,
     scripts/bench --only NAME,… --update or they take their places in the last results of this machine
-    scripts/bench --quick                smaller files, one round, nothing is written
+    scripts/bench --quick                smaller and fewer files, one round, nothing is written
 
 Servers listen on loopback. Every round begins with a fresh cache directory; the sides of a comparison take turns. Figures
 are medians, with the lowest and the highest in brackets.
@@ -18,10 +18,11 @@ import time
 
 import large
 import small
+import upper
 from measure import MIB
 from stand import ROOT, Stand
 
-ROWS = large.ROWS | small.ROWS
+ROWS = large.ROWS | small.ROWS | upper.ROWS
 BEGIN, END = "<!-- bench -->\n", "<!-- /bench -->"
 
 
@@ -75,7 +76,7 @@ def updated(old, new):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--rounds", type=int, default=5, help="of each comparison (default 5)")
-    parser.add_argument("--quick", action="store_true", help="smaller files, one round, nothing is written")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer files, one round, nothing is written")
     parser.add_argument("--only", help="these rows only, by name; nothing is written")
     parser.add_argument("--update", action="store_true", help="with --only: put the rows into the last results of this machine")
     parser.add_argument("--list", action="store_true", help="the names of the rows")
@@ -86,7 +87,7 @@ def main():
     if unknown := [name for name in names if name not in ROWS]:
         parser.error(f"there is no row {unknown[0]}; --list shows the names")
     rounds, size = (1, 128 * MIB) if arguments.quick else (arguments.rounds, 1024 * MIB)
-    with Stand(size, rounds) as stand:
+    with Stand(size, rounds, arguments.quick) as stand:
         for name in names:
             ROWS[name](stand)
         rows = stand.rows

@@ -83,3 +83,20 @@ def fuse_overlayfs(directory, lower):
         os.makedirs(path, exist_ok=True)
     return Peer(directory, [
         find("fuse-overlayfs"), "-f", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", "MOUNTPOINT"])
+
+
+class Overlayfs:
+    """The kernel's own."""
+
+    def __init__(self, directory, lower):
+        upper, work, self.mountpoint = (os.path.join(directory, name) for name in ("upper", "work", "mnt"))
+        for path in (upper, work, self.mountpoint):
+            os.makedirs(path, exist_ok=True)
+        self.options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+
+    def __enter__(self):
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", self.options, self.mountpoint], check=True)
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", self.mountpoint], check=True)
