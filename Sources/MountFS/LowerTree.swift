@@ -71,6 +71,9 @@ final class LowerTree: Sendable {
         return metadata.withLock { $0[tree.inode(of: entry)] }
     }
 
+    /// Whether an entry has lost all its names and lives on for those who have it open.
+    func isNameless(_ entry: Tree.Index) -> Bool { metadata(of: entry)?.linkCount == 0 }
+
     func setMetadata(_ value: LowerMetadata?, of entry: Tree.Index) {
         metadata.withLock { $0[tree.inode(of: entry)] = value }
         hasMetadata.store(true, ordering: .releasing)

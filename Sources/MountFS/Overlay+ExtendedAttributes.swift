@@ -113,10 +113,10 @@ extension Overlay {
             }
             let entry = try entry(of: node)
             switch tree.attributes(of: entry).kind {
-            case .directory:
+            case .directory where !lower.isNameless(entry):
                 try makeFolder(try directory(node)).hasDefaultAccessList = nil
                 try change(try object(of: try upperNode(node)))
-            case .file:
+            case .file, .directory:
                 if name.starts(with: Self.accessLists) { throw .stale }
                 try checkNamespace(name)
                 var attributes = lower.metadata(of: entry)?.extendedAttributes ?? [:]

@@ -180,10 +180,10 @@ extension Overlay {
             }
             let entry = try entry(of: node)
             switch tree.attributes(of: entry).kind {
-            case .directory:
+            case .directory where !lower.isNameless(entry):
                 _ = try makeFolder(try directory(node))
                 try apply(change, to: try upperNode(node), by: caller)
-            case .file:
+            case .file, .directory:
                 if change.size != nil { throw .stale }
                 try remember(change, of: entry)
             case .symlink, .fifo, .characterDevice, .blockDevice: throw .stale
@@ -247,7 +247,8 @@ extension Overlay {
         var metadata = lower.metadata(of: entry) ?? LowerMetadata()
         body(&metadata)
         metadata.changed = .now
-        try upper.setMetadata(metadata, tree.path(of: tree.inode(of: entry)))
+        // Nobody will ask for what has no name when those who have it open are gone.
+        if !lower.isNameless(entry) { try upper.setMetadata(metadata, tree.path(of: tree.inode(of: entry))) }
         lower.setMetadata(metadata, of: entry)
     }
 }

@@ -316,6 +316,9 @@ extension Overlay {
                     state.isRemoved = true
                     state.folder = nil
                 }
+                var metadata = LowerMetadata()
+                metadata.lose(1)
+                lower.setMetadata(metadata, of: entry)
                 return
             }
             node?.update { $0.places = [] }
