@@ -14,20 +14,22 @@ final class FetchQueue: Sendable {
     static let fastConnectionsMax = 3
     /// Of one connection: less is a link, a round trip, or a limit of the server's.
     static let fastBytesPerSecond: Double = 150e6
-    /// Ranges that tell how fast a source is, in bytes.
+    /// Ranges that tell how fast a source is, in bytes, and how many of them in a row: a thread may have to wait for its turn
+    /// on a busy machine.
     static let tellingBytes: UInt64 = 1 << 20
+    static let tellingRanges = 4
 
     private struct State {
         var waiting: [FetchJob] = []
         /// Jobs ahead of readers that run, by source.
         var ahead: [ObjectIdentifier: Int] = [:]
-        /// Sources that need many connections. A number that is used again costs a few connections more.
-        var slow: Set<ObjectIdentifier> = []
+        /// Slow ranges in a row, by source. A number that is used again costs a few connections more.
+        var slow: [ObjectIdentifier: Int] = [:]
 
         /// Whether one more job ahead of readers would be too many for its source.
         func isServed(_ source: any ByteSource) -> Bool {
             let source = ObjectIdentifier(source)
-            return !slow.contains(source) && ahead[source, default: 0] >= FetchQueue.fastConnectionsMax
+            return slow[source, default: 0] < FetchQueue.tellingRanges && ahead[source, default: 0] >= FetchQueue.fastConnectionsMax
         }
         var threads = 0
         var idle = 0
@@ -97,9 +99,13 @@ final class FetchQueue: Sendable {
             run(job)
             let seconds = (ContinuousClock.now - started).inSeconds
             let source = ObjectIdentifier(job.source)
-            let isSlow = job.range.count >= Self.tellingBytes && Double(job.range.count) < seconds * Self.fastBytesPerSecond
+            let isTelling = job.range.count >= Self.tellingBytes
+            let isSlow = Double(job.range.count) < seconds * Self.fastBytesPerSecond
             state.update { state in
-                if isSlow { state.slow.insert(source) }
+                // Once it is known to be slow it stays so: with many connections each of them is.
+                if isTelling, state.slow[source, default: 0] < Self.tellingRanges {
+                    state.slow[source] = isSlow ? state.slow[source, default: 0] + 1 : nil
+                }
                 if priority == .prefetch { state.prefetching -= 1 }
                 if priority != .demand { state.ahead[source] = state.ahead[source].flatMap { $0 > 1 ? $0 - 1 : nil } }
             }
