@@ -29,7 +29,8 @@ final class FetchQueue: Sendable {
         /// Whether one more job ahead of readers would be too many for its source.
         func isServed(_ source: any ByteSource) -> Bool {
             let source = ObjectIdentifier(source)
-            return slow[source, default: 0] < FetchQueue.tellingRanges && ahead[source, default: 0] >= FetchQueue.fastConnectionsMax
+            return slow[source, default: 0] < FetchQueue.tellingRanges
+                && ahead[source, default: 0] >= FetchQueue.fastConnectionsMax
         }
         var threads = 0
         var idle = 0

@@ -159,7 +159,7 @@ extension Operations {
         let caller = caller(reply)
         let made: (attributes: NodeAttributes, file: OwnedDescriptor)
         do throws(Errno) {
-            // See `mcfs_turns_read`.
+            // See `mcfs_read_request`.
             made =
                 name == [UInt8(ascii: "/")]
                 ? try overlay.createUnnamed(permissions: permissions, in: parent, by: caller)

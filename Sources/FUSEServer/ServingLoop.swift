@@ -1,5 +1,4 @@
 internal import CFUSE
-internal import CLinux
 internal import Glibc
 internal import Logging
 internal import MCFSCore
@@ -91,10 +90,7 @@ final class ServingLoop: @unchecked Sendable {
         if let configuration = fuse_loop_cfg_create() {
             fuse_loop_cfg_set_clone_fd(configuration, 1)
             fuse_loop_cfg_set_max_threads(configuration, UInt32(clamping: max(1, threads)))
-            let owner = Unmanaged.passUnretained(context).toOpaque()
-            mcfs_turns_begin(owner)
             let result = mcfs_session_loop_mt(session, configuration)
-            mcfs_turns_end(owner)
             if result != 0 {
                 context.logger.error(
                     "the mount's loop failed", metadata: ["errno": "\(String(cString: strerror(abs(result))))"])

@@ -39,7 +39,7 @@ final class WireTap: Sendable {
     /// Puts the tap of `session`'s context between the two; to be called when `session` is mounted and before it serves.
     static func install(in session: OpaquePointer) -> CInt {
         var io = fuse_custom_io()
-        io.read = mcfs_turns_read
+        io.read = mcfs_read_request
         io.writev = { descriptor, vectors, count, userdata in
             guard let context = ServingContext.of(userdata: userdata), let vectors else {
                 return writev(descriptor, vectors, count)

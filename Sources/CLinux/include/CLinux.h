@@ -52,15 +52,9 @@ void mcfs_raise_open_files(void);
 int mcfs_is_on_overlay(int fd);
 /* ioctl(2) with a pointer argument. */
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
-/* Whose turn it is to read requests of a FUSE mount. One thread at a time waits for them. It answers a short one by itself
-   and comes back, so that a program that asks one thing after the other is served by one thread that nobody needs to wake;
-   it gives the turn to another thread before a long one, when there is work for several, and when a short one takes long. */
-void mcfs_turns_begin(const void *owner);
-/* To be called when no thread reads any more. */
-void mcfs_turns_end(const void *owner);
-/* read(2), once it is the calling thread's turn; libfuse's `fuse_custom_io.read`. A thread may be cancelled in it, which must
-   not unwind through Swift. A TMPFILE comes as a CREATE of the name "/". */
-ssize_t mcfs_turns_read(int fd, void *buffer, size_t size, void *owner);
+/* read(2) of a request from /dev/fuse; libfuse's `fuse_custom_io.read`. A thread may be cancelled in it, which must not unwind
+   through Swift. TMPFILE, which libfuse 3.14 does not know, comes as a CREATE whose name is "/", which no other request has. */
+ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 /* pthread_setname_np(3) of the calling thread: at most 15 bytes. */
 int mcfs_name_thread(const char *name);
 /* malloc_trim(3): gives free memory back to the system. */
