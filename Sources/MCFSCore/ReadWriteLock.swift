@@ -2,8 +2,8 @@ internal import Glibc
 
 /// Many readers or one writer; waiting writers go before new readers, so that a stream of readers never shuts them out.
 /// Not to be taken again by the thread that holds it.
+// @unchecked: the pthread object lives at a fixed address until deinit.
 package final class ReadWriteLock: @unchecked Sendable {
-    // @unchecked: the pthread object lives at a fixed address until deinit.
     private let lock = UnsafeMutablePointer<pthread_rwlock_t>.allocate(capacity: 1)
 
     package init() {

@@ -182,6 +182,4 @@ final class NodeTable: Sendable {
         // Its anchor is closed after the lock.
         return withExtendedLifetime(gone) { gone != nil }
     }
-
-    var count: Int { state.withLock { $0.byNumber.count } }
 }
