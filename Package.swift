@@ -57,11 +57,16 @@ let package = Package(
 
         .executableTarget(
             name: "mcfs",
-            dependencies: ["ControlAPI", "Daemon", "MCFSCore", argumentParser, logging],
+            dependencies: [
+                "ControlAPI", "Daemon", "GPUCompat", "Inventory", "KernelCaches", "MCFSCore", argumentParser, logging,
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "CLITests",
-            dependencies: ["ControlAPI", "Daemon", "MCFSCore", "MCFSTestSupport", "mcfs", argumentParser],
+            dependencies: [
+                "ControlAPI", "Daemon", "GPUCompat", "Inventory", "KernelCaches", "MCFSCore", "MCFSTestSupport", "mcfs",
+                argumentParser,
+            ],
             swiftSettings: settings),
     ]
         + module("Catalog", ours: ["MCFSCore"], libraries: [crypto, grdb])
@@ -70,12 +75,15 @@ let package = Package(
         + module(
             "Daemon",
             ours: [
-                "CLinux", "Catalog", "ChunkStore", "ControlAPI", "FUSEServer", "MCFSCore", "MountFS", "OCI", "Origins",
-                "Transport", "Upper",
+                "CLinux", "Catalog", "ChunkStore", "ControlAPI", "FUSEServer", "GPUCompat", "KernelCaches", "MCFSCore",
+                "MountFS", "OCI", "Origins", "Transport", "Upper",
             ], libraries: [flyingFox, logging, yams])
         + module(
             "FUSEServer", ours: ["CFUSE", "ChunkStore", "CLinux", "MCFSCore", "MountFS", "Upper"], libraries: [logging],
             onlyForTests: ["Catalog"])
+        + module("GPUCompat", ours: ["MCFSCore"])
+        + module("Inventory", ours: ["Catalog", "GPUCompat", "KernelCaches", "MCFSCore"], libraries: [grdb])
+        + module("KernelCaches", ours: ["Catalog", "GPUCompat", "MCFSCore"])
         + module("MCFSCore", ours: ["CLinux"], libraries: [crypto])
         + module("ModelFormats", ours: ["MCFSCore"])
         + module("MountFS", ours: ["Catalog", "ChunkStore", "CLinux", "MCFSCore", "ModelFormats", "Upper"])
