@@ -1,0 +1,4 @@
+package enum GPUVendor: String, Sendable, Codable, CaseIterable {
+    case nvidia
+    case amd
+}
