@@ -20,6 +20,13 @@ package enum Architecture: Hashable, Sendable {
         case .gfx: .hip
         }
     }
+
+    package var vendor: GPUVendor {
+        switch self {
+        case .cuda: .nvidia
+        case .gfx: .amd
+        }
+    }
 }
 
 extension Architecture: CustomStringConvertible {

@@ -29,7 +29,7 @@ package struct CUDAArchitecture: Hashable, Sendable {
         guard rest.utf8.count <= 4, parts.allSatisfy({ !$0.isEmpty && $0.utf8.allSatisfy(\.isDigit) }),
             let number = Int(parts.joined())
         else { return nil }
-        guard (10...999).contains(number), parts.count == 1 || parts[1].utf8.count == 1 else { return nil }
+        guard (10...399).contains(number), parts.count == 1 || parts[1].utf8.count == 1 else { return nil }
         self.init(number: number, suffix: suffix)
     }
 
@@ -39,9 +39,4 @@ package struct CUDAArchitecture: Hashable, Sendable {
 
 extension CUDAArchitecture: CustomStringConvertible {
     package var description: String { "sm_\(number)\(suffix.rawValue)" }
-}
-
-extension UInt8 {
-    var isDigit: Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(self) }
-    var isLowercaseHexDigit: Bool { isDigit || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(self) }
 }

@@ -47,12 +47,3 @@ extension PTXVersion: Comparable, CustomStringConvertible {
 
     package var description: String { "\(major).\(minor)" }
 }
-
-/// Reads `12.8`: two numbers of at most four digits.
-func twoNumbers(_ text: some StringProtocol) -> (Int, Int)? {
-    let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-    guard parts.count == 2, parts.allSatisfy({ (1...4).contains($0.utf8.count) && $0.utf8.allSatisfy(\.isDigit) }),
-        let first = Int(parts[0]), let second = Int(parts[1])
-    else { return nil }
-    return (first, second)
-}

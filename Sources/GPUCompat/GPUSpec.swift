@@ -1,0 +1,40 @@
+package import MCFSCore
+
+/// GPUs that a user names instead of having them found: `--gpu`, or the configuration.
+package enum GPUSpec {
+    /// Reads `sm_90`, `sm_90a`, `9.0`, `gfx942`, `gfx90a:xnack-`, and products such as `H100`, `MI300X`, `rtx 4090` or
+    /// `NVIDIA A100-SXM4-80GB`, in any case; several in one text are separated by commas. `auto` and `none` are the
+    /// caller's.
+    ///
+    /// - Throws: `usage` for a name that is not known, and where nothing is named.
+    package static func gpus(from specs: [String]) throws(MCFSError) -> [GPU] {
+        var gpus: [GPU] = []
+        for spec in specs.flatMap({ $0.split(separator: ",", omittingEmptySubsequences: false) }) {
+            gpus.append(try gpu(String(spec.trimmed), index: gpus.count))
+        }
+        guard !gpus.isEmpty else { throw MCFSError(.usage, "no GPU is named; \(accepted)") }
+        return gpus
+    }
+
+    private static func gpu(_ text: String, index: Int) throws(MCFSError) -> GPU {
+        var name = text
+        var architecture = Architecture(text)
+        if architecture == nil, let product = Product.named(text) {
+            (name, architecture) = (product.name, product.architecture)
+        }
+        let shown = text.count > 64 ? text.prefix(64) + "…" : text[...]
+        guard let architecture else {
+            let near = Product.near(text)
+            let hint = near.isEmpty ? "" : "; near to it: \(near.joined(separator: ", "))"
+            throw MCFSError(.usage, "\"\(shown)\" is no GPU that mcfs knows; \(accepted)\(hint)")
+        }
+        if case .gfx(let gfx) = architecture, gfx.isGeneric {
+            throw MCFSError(.usage, "\(gfx) is what kernels are built for, and no GPU; name one, such as gfx1100")
+        }
+        return GPU(
+            index: index, vendor: architecture.vendor, name: name, architecture: architecture, isAssumed: true)
+    }
+
+    private static let accepted =
+        "give a target such as sm_90, sm_90a, gfx942 or gfx90a:xnack-, or a product such as H100, MI300X or RTX 4090"
+}
