@@ -9,6 +9,10 @@ struct FetchPlanner: Sendable {
     static let windowBytes: UInt64 = 4 << 20
     /// A hole between two pieces up to this size is fetched rather than split the request, in bytes.
     static let gapMax: UInt64 = 128 << 10
+    /// Of a prefetch, whose readers wait for none of it: holes up to this size, in bytes …
+    static let prefetchGapMax: UInt64 = 4 << 10
+    /// … and larger ones while all of them together are at most this part of the pieces.
+    static let prefetchGapShare: UInt64 = 8
 
     let table: BlobTable
     let index: LocalIndex
@@ -101,13 +105,21 @@ struct FetchPlanner: Sendable {
     ) -> [FetchJob] {
         var jobs: [FetchJob] = []
         var run: [FetchPiece] = []
+        var holes: UInt64 = 0
         for piece in pieces {
-            if let first = run.first, let last = run.last,
-                piece.range.lowerBound - last.range.upperBound > Self.gapMax
-                    || piece.range.upperBound - first.range.lowerBound > rangeBytesMax
-            {
-                jobs.append(FetchJob(source, run, priority: priority, ended: ended))
-                run = []
+            if let first = run.first, let last = run.last {
+                let gap = piece.range.lowerBound - last.range.upperBound
+                let bytes = piece.range.upperBound - first.range.lowerBound
+                let isWasteful =
+                    priority == .prefetch && gap > Self.prefetchGapMax
+                    && (holes + gap) * Self.prefetchGapShare > bytes - holes - gap
+                if gap > Self.gapMax || bytes > rangeBytesMax || isWasteful {
+                    jobs.append(FetchJob(source, run, priority: priority, ended: ended))
+                    run = []
+                    holes = 0
+                } else {
+                    holes += gap
+                }
             }
             run.append(piece)
         }

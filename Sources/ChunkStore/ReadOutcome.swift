@@ -30,6 +30,13 @@ package struct FileRegion: ~Copyable, Sendable {
         owner = descriptor
     }
 
+    /// Bytes that no file of the cache has.
+    package init(copying bytes: ArraySlice<UInt8>) {
+        let memory = MemoryBuffer(count: bytes.count)
+        memory.bytes.copyBytes(from: bytes)
+        self.init(memory)
+    }
+
     init(_ memory: MemoryBuffer) { self.init(memory, offset: 0, count: UInt64(memory.count)) }
 
     /// Calls `body` with the bytes, in memory during the call. nil where they cannot be read.

@@ -115,6 +115,13 @@ package final class MountSession: Sendable {
     /// answers requests.
     package func forgetPages(of entry: UInt32) { loop.forgetPages(of: Node(number: UInt64(entry) + 1)) }
 
+    /// Makes the kernel look up names of tree entries anew, and read the listings of their directories. Waits for requests
+    /// that are in flight; not for a thread that answers requests.
+    package func forgetNames(_ names: [(directory: UInt32, name: [UInt8])]) {
+        for (directory, name) in names { loop.forget(name, in: Node(number: UInt64(directory) + 1)) }
+        for directory in Set(names.map(\.directory)) { forgetPages(of: directory) }
+    }
+
     private static func resolve(_ mountpoint: String) throws(MCFSError) -> String {
         guard let path = realpath(mountpoint, nil) else {
             let error = Errno.current

@@ -74,6 +74,17 @@ final class ServingLoop: @unchecked Sendable {
         }
     }
 
+    /// See `MountSession.forgetNames`.
+    func forget(_ name: [UInt8], in directory: Node) {
+        notifying.withLock { isServing in
+            guard isServing else { return }
+            name.withUnsafeBytes { name in
+                let start = name.baseAddress?.assumingMemoryBound(to: CChar.self)
+                _ = fuse_lowlevel_notify_inval_entry(session, directory.number, start, name.count)
+            }
+        }
+    }
+
     /// - Returns: false where `timeout` passed first.
     func waitForEnd(_ timeout: Duration) -> Bool {
         context.changed.wait(until: Deadline(after: timeout)) { _ in isEnded ? true : nil } ?? false

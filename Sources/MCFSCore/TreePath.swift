@@ -36,6 +36,9 @@ package struct TreePath: Hashable, Sendable, CustomStringConvertible {
 
     package func appending(_ other: TreePath) -> TreePath { TreePath(components: components + other.components) }
 
+    /// The path of an entry of the directory.
+    package func appending(_ name: [UInt8]) -> TreePath { TreePath(components: components + [name]) }
+
     /// The rest of the path below `prefix`; nil where it is not below it.
     package func removing(prefix: TreePath) -> TreePath? {
         guard components.starts(with: prefix.components) else { return nil }

@@ -16,6 +16,7 @@ final class LowerTree: Sendable {
     let sources: [any ByteSource]
     let store: any ContentStore
     let usage: MountFS.Usage
+    let view: TreeView
     /// Who owns all entries, instead of whom the tree names.
     private let owner: (uid: UInt32, gid: UInt32)?
 
@@ -26,9 +27,10 @@ final class LowerTree: Sendable {
     /// `sources[i]` serves `tree.sources[i]`.
     init(
         tree: Tree, sources: [any ByteSource], store: any ContentStore, origin: String,
-        owner: (uid: UInt32, gid: UInt32)?
+        owner: (uid: UInt32, gid: UInt32)?, view: TreeView
     ) {
         self.tree = tree
+        self.view = view
         self.sources = sources
         self.store = store
         self.origin = origin
@@ -41,8 +43,14 @@ final class LowerTree: Sendable {
         usage = MountFS.Usage(bytes: bytes, entries: UInt64(tree.count))
     }
 
+    /// What shows at a name of a directory of the tree.
+    func lookup(_ name: UnsafeRawBufferPointer, in directory: Tree.Index) -> Tree.Index? {
+        tree.lookup(name, in: directory).flatMap { view.hides($0) ? nil : $0 }
+    }
+
     func attributes(of entry: Tree.Index) -> NodeAttributes {
-        let attributes = tree.attributes(of: entry)
+        var attributes = tree.attributes(of: entry)
+        attributes.size = view.rewriting?.sizes[entry] ?? attributes.size
         let node = Node(entry: tree.inode(of: entry))
         var result = NodeAttributes(
             node: node, inode: node.number, kind: NodeAttributes.Kind(attributes.kind),
@@ -90,6 +98,9 @@ final class LowerTree: Sendable {
     /// Opens a file for reading, with what is known of its format.
     func open(_ entry: Tree.Index, _ content: Content) throws(MCFSError) -> any ContentReading {
         let file = try open(content)
+        if let rewriting = view.rewriting, rewriting.sizes[entry] != nil {
+            return RewrittenFile(file, storedSize: content.size) { rewriting.rewrite(entry, $0) }
+        }
         guard file.completeFile == nil, let format = tree.withName(of: entry, { ModelFormat(fileName: $0) }) else {
             return file
         }

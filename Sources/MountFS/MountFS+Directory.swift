@@ -35,6 +35,7 @@ extension MountFS {
                 default: children.lowerBound + Tree.Index(position - 2)
                 }
             position += 1
+            if !isDot && view.hides(shown) { continue }
             let found = DirectoryEntry(attributes: lower.attributes(of: shown), nextPosition: position, isDot: isDot)
             let isTaken =
                 isDot

@@ -49,8 +49,7 @@ extension LowerTree {
                 } else {
                     kind == .file ? "0" : nil
                 }
-            // Nothing is hidden or judged yet.
-            case .verdict: "any"
+            case .verdict: view.verdict(of: entry)
             }
         return text.map { Array($0.utf8) }
     }

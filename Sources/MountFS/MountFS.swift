@@ -37,6 +37,7 @@ package final class MountFS: Sendable {
 
     /// Where writing goes; nil: nothing can be written.
     package let overlay: Overlay?
+    package var view: TreeView { lower.view }
     let lower: LowerTree
     let openFiles = OpenFiles()
     private let counters = ReadCounters()
@@ -45,12 +46,14 @@ package final class MountFS: Sendable {
     ///
     /// - Parameters:
     ///   - origin: where the whole mount comes from; may be empty.
+    ///   - view: what of the tree shows; nil: all of it, as it is.
     ///   - owner: who owns all entries of the tree, instead of whom it names: a user who is not root cannot give files away.
     package init(
         tree: Tree, sources: [any ByteSource], store: any ContentStore, origin: String = "",
-        upper: UpperDirectory? = nil, owner: (uid: UInt32, gid: UInt32)? = nil
+        upper: UpperDirectory? = nil, owner: (uid: UInt32, gid: UInt32)? = nil, view: TreeView? = nil
     ) {
-        lower = LowerTree(tree: tree, sources: sources, store: store, origin: origin, owner: owner)
+        lower = LowerTree(
+            tree: tree, sources: sources, store: store, origin: origin, owner: owner, view: view ?? TreeView(tree))
         overlay = upper.map { [lower, openFiles] in Overlay(lower, $0, openFiles) }
     }
 
@@ -59,7 +62,11 @@ package final class MountFS: Sendable {
 
     /// nil where the directory has no such name.
     package func lookup(_ name: UnsafeRawBufferPointer, in directory: Node) throws(MCFSError) -> NodeAttributes? {
-        guard let entry = tree.lookup(name, in: try entry(of: directory)) else { return nil }
+        let parent = try entry(of: directory)
+        guard let entry = lower.lookup(name, in: parent) else {
+            view.missed(name, in: tree.path(of: parent))
+            return nil
+        }
         return lower.attributes(of: entry)
     }
 
@@ -81,6 +88,7 @@ package final class MountFS: Sendable {
     package func open(_ node: Node) throws(MCFSError) -> Opened {
         let entry = try entry(of: node)
         guard let content = lower.content(of: entry) else { return .empty }
+        tree.withName(of: entry) { view.opened($0, in: tree.path(of: tree.parent(of: entry))) }
         return try openFiles.open(node.number) { () throws(MCFSError) in .lower(try lower.open(entry, content)) }.opened
     }
 
@@ -112,7 +120,7 @@ package final class MountFS: Sendable {
                 }
                 file = opened
             }
-            let size = lower.tree.attributes(of: try entry(of: node)).size
+            let size = lower.attributes(of: try entry(of: node)).size
             guard count > 0, offset < size else {
                 counters.hit()
                 return .end

@@ -19,6 +19,9 @@ extension Overlay {
             let writes = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
             if let known = nodes.node(node.number), known.now.isUpper {
                 if known.isDirectory { throw .isDirectory }
+                if !writes, let place = known.now.places.first {
+                    place.name.withUnsafeBytes { lower.view.opened($0, in: place.folder.path) }
+                }
                 if writes, case .upper(let file) = openFiles.known(node.number), !file.isWritable {
                     // Opened for reading when no more was allowed.
                     openFiles.replace(node.number, .upper(try openUpper(known, writes: true)))
@@ -37,6 +40,7 @@ extension Overlay {
             }
             if writes { throw .stale }
             let entry = try entry(of: node)
+            tree.withName(of: entry) { lower.view.opened($0, in: tree.path(of: tree.parent(of: entry))) }
             do throws(MCFSError) {
                 return body(
                     try openFiles.open(node.number) { () throws(MCFSError) in

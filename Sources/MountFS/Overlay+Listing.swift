@@ -117,7 +117,7 @@ extension Overlay {
                 items.append(item(name, entry))
             }
         }
-        for child in directory.lower.map({ tree.children(of: $0) }) ?? 0..<0 {
+        for child in lower.view.shown(directory.lower.map { tree.children(of: $0) } ?? 0..<0) {
             let name = tree.withName(of: child) { Array($0) }
             if seen.contains(name) || directory.folder?.mark(name) != nil || isHidden(name, in: directory) { continue }
             items.append(item(name, child))

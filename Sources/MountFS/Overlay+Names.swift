@@ -196,8 +196,13 @@ extension Overlay {
         let directory = try directory(parent)
         if isHidden(name, in: directory) { throw .notPermitted }
         // What the upper has is refused by the disk.
-        if lowerEntry(name, in: directory) != nil { throw .exists }
+        if shownEntry(name, in: directory) != nil { throw .exists }
         let folder = try makeFolder(directory)
+        // A hidden directory of the tree does not become part of one that is made in its place.
+        if folder.mark(name) == nil, naturalEntry(name, in: directory) != nil, try upper.status(name, in: folder) == nil
+        {
+            try upper.cover(name, in: folder)
+        }
         return (Directory(number: directory.number, lower: directory.lower, folder: folder), folder)
     }
 
@@ -266,7 +271,7 @@ extension Overlay {
             if try !upper.entries(of: folder).isEmpty { throw .notEmpty }
             for case .redirect(let path) in folder.marks.values where tree.entry(at: path) != nil { throw .notEmpty }
         }
-        for child in directory.lower.map({ tree.children(of: $0) }) ?? 0..<0 {
+        for child in lower.view.shown(directory.lower.map { tree.children(of: $0) } ?? 0..<0) {
             let name = tree.withName(of: child) { Array($0) }
             if directory.folder?.mark(name) == nil { throw .notEmpty }
         }

@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Catalog
 package import Glibc
 package import MCFSCore
@@ -124,7 +125,11 @@ package final class Overlay: Sendable {
     /// nil where the directory has no such name. Counts as one look-up of what is found.
     package func lookup(_ name: [UInt8], in directory: Node) throws(Errno) -> NodeAttributes? {
         try structure.reading { () throws(Errno) in
-            guard let found = try find(name, in: try self.directory(directory)) else { return nil }
+            let parent = try self.directory(directory)
+            guard let found = try find(name, in: parent) else {
+                name.withUnsafeBytes { lower.view.missed($0, in: path(of: parent)) }
+                return nil
+            }
             if case .upper(let node, _) = found { nodes.count(node) }
             return attributes(of: found)
         }
@@ -196,7 +201,12 @@ package final class Overlay: Sendable {
         directory.number == Node.root.number && name == UpperDirectory.hiddenName
     }
 
-    /// What shows of the tree at a name, whatever the upper has there.
+    /// Where a directory shows in the mount; for those that hear of names.
+    func path(of directory: Directory) -> TreePath {
+        directory.folder?.path ?? directory.lower.map { tree.path(of: $0) } ?? .root
+    }
+
+    /// What of the tree belongs to a name, whatever the upper has there.
     func lowerEntry(_ name: [UInt8], in directory: Directory) -> Tree.Index? {
         switch directory.folder?.mark(name) {
         case .whiteout: nil
@@ -216,8 +226,14 @@ package final class Overlay: Sendable {
         if let folder = directory.folder, let status = try upper.status(name, in: folder) {
             return .upper(node(status, name, in: directory, folder), status)
         }
-        guard let entry = lowerEntry(name, in: directory) else { return nil }
+        guard let entry = shownEntry(name, in: directory) else { return nil }
         return .lower(entry, try lowerNode(entry, name, in: directory))
+    }
+
+    /// What shows of the tree at a name that the upper has nothing at. What was moved shows always: somebody wanted it.
+    func shownEntry(_ name: [UInt8], in directory: Directory) -> Tree.Index? {
+        guard let entry = lowerEntry(name, in: directory) else { return nil }
+        return lower.view.hides(entry) && directory.folder?.mark(name) == nil ? nil : entry
     }
 
     /// The node of what the upper has at a name.

@@ -174,6 +174,12 @@ package final class UpperDirectory: Sendable {
         if let gone = folder.detach(name) { forget(gone) }
     }
 
+    /// What the tree has at a name does not show from now on, nor in what is made there.
+    package func cover(_ name: [UInt8], in folder: UpperFolder) throws(Errno) {
+        try log.append([.whiteout(folder.path.appending(name))])
+        folder.setMark(.whiteout, name)
+    }
+
     /// What a rename means for the upper; see `Overlay`.
     package struct Renaming {
         package var name: [UInt8]

@@ -111,11 +111,3 @@ package final class UpperFolder: Sendable {
         for (name, folder) in folders { folder.forEachMark(path.appending(name), body) }
     }
 }
-
-extension TreePath {
-    package func appending(_ name: [UInt8]) -> TreePath {
-        var path = self
-        path.components.append(name)
-        return path
-    }
-}

@@ -112,6 +112,26 @@ struct SpaceTests {
         #expect(source.reads == [ByteRange(large, large + 10), ByteRange(0, large)])
     }
 
+    @Test(
+        "prefetch fetches small holes rather than make more requests, and large ones where they are a small part",
+        arguments: [
+            // Bytes of each of two pieces, of the hole between them, and the requests.
+            (1000, 4096, 1), (1000, 4097, 2), (65536, 16384, 1), (65536, 16392, 2), (1_048_576, 131_072, 1),
+            (1_048_576, 131_073, 2),
+        ] as [(UInt64, UInt64, Int)])
+    func prefetchHoles(piece: UInt64, hole: UInt64, requests: Int) throws {
+        let fixture = CacheFixture(chunkSize: 1 << 20)
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let source = MemorySource([UInt8](repeating: 7, count: Int(piece + hole + piece)), pieceBytes: 1 << 20)
+        let contents = [0, piece + hole].map { offset in
+            FileContent(id: BlobID(origin: "at", "\(offset)"), size: piece, source: source, offset: offset)
+        }
+        try cache.prefetch(contents, progress: Progress(), isCancelled: { false })
+        #expect(source.reads.count == requests)
+        for content in contents { #expect(cache.localBytes(of: content.id, size: piece) == piece) }
+    }
+
     @Test("prefetch says what it could not get")
     func prefetchFails() throws {
         let fixture = CacheFixture(chunkSize: 4, readDeadline: .milliseconds(300))
