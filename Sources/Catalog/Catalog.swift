@@ -196,11 +196,11 @@ package final class Catalog: Sendable {
 
     // MARK: - Database
 
-    private func read<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
+    func read<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
         do { return try database.read(body) } catch { throw CatalogDatabase.error(error, what) }
     }
 
-    private func write<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
+    func write<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
         do { return try database.write(body) } catch { throw CatalogDatabase.error(error, what) }
     }
 }

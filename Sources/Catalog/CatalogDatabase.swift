@@ -76,6 +76,16 @@ enum CatalogDatabase {
                     """)
             try db.execute(sql: "INSERT INTO writer (since) VALUES (?)", arguments: [schemaSince])
         }
+        migrator.registerMigration("2") { db in
+            try db.execute(
+                sql: """
+                    CREATE TABLE kernel (content TEXT NOT NULL UNIQUE, description TEXT NOT NULL);
+                    CREATE TABLE kernelUse (
+                        mountpoint TEXT NOT NULL, path TEXT NOT NULL, hits INTEGER NOT NULL, last INTEGER NOT NULL,
+                        PRIMARY KEY (mountpoint, path)) WITHOUT ROWID;
+                    """)
+            try db.execute(sql: "UPDATE writer SET since = ?", arguments: [schemaSince])
+        }
         return migrator
     }
 

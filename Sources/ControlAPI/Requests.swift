@@ -38,12 +38,13 @@ package struct MountRequest: Codable, Sendable {
     package var fsname: String?
     /// Of the kernel's, such as `noexec`.
     package var kernelOptions: [String]
+    package var view: ViewRequest
     package var caller: Caller
 
     package init(
         references: [String], mountpoint: String, prefetch: PrefetchMode = .none, offline: Bool = false,
         allowOther: Bool = false, readOnly: Bool = false, upper: String? = nil, fsname: String? = nil,
-        kernelOptions: [String] = [], caller: Caller
+        kernelOptions: [String] = [], view: ViewRequest = ViewRequest(), caller: Caller
     ) {
         self.references = references
         self.mountpoint = mountpoint
@@ -54,6 +55,7 @@ package struct MountRequest: Codable, Sendable {
         self.upper = upper
         self.fsname = fsname
         self.kernelOptions = kernelOptions
+        self.view = view
         self.caller = caller
     }
 }
@@ -84,10 +86,12 @@ package struct SelectionRequest: Codable, Sendable {
     package var recursive: Bool
     /// `/v1/prefetch`: answer at once, work on.
     package var background: Bool
+    /// `/v1/prefetch`, of a reference: leave kernels away that none of these runs; as in `ViewRequest`.
+    package var gpu: [String]
 
     package init(
         target: String, include: [String] = [], exclude: [String] = [], caller: Caller, recursive: Bool = false,
-        background: Bool = false
+        background: Bool = false, gpu: [String] = ["none"]
     ) {
         self.target = target
         self.include = include
@@ -95,6 +99,7 @@ package struct SelectionRequest: Codable, Sendable {
         self.caller = caller
         self.recursive = recursive
         self.background = background
+        self.gpu = gpu
     }
 }
 

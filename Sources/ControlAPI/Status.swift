@@ -70,9 +70,33 @@ package struct MountStatus: Codable, Sendable {
         }
     }
 
+    /// What of the tree shows, and how engines use it.
     package struct View: Codable, Sendable {
+        /// A name that an engine looked up and that the mount does not have.
+        package struct Missed: Codable, Sendable {
+            package var path: String
+            /// Seconds since 1970.
+            package var time: Int64
+
+            package init(path: String, time: Int64) {
+                self.path = path
+                self.time = time
+            }
+        }
+
+        /// What kernels are judged by, such as `sm_90`; empty: everything shows.
         package var gpu: [String] = []
         package var hiddenEntries = 0
+        /// Kernels in the tree.
+        package var kernels = 0
+        /// Of these, so many were not judged yet, and show.
+        package var undecided = 0
+        /// How often an engine opened a kernel.
+        package var kernelHits: UInt64 = 0
+        /// How often a name of a kernel was looked up in vain.
+        package var kernelMisses: UInt64 = 0
+        /// The latest of them, newest first; at most 20.
+        package var missed: [Missed] = []
         package init() {}
     }
 
@@ -101,7 +125,7 @@ package struct MountStatus: Codable, Sendable {
     /// What the upper occupies on its disk, in bytes.
     package var upperBytes: UInt64?
     package var references: [Reference]
-    package var view = View()
+    package var view: View
     package var reads: Reads
     package var origin: OriginTraffic
     package var passthrough: Bool
@@ -111,8 +135,9 @@ package struct MountStatus: Codable, Sendable {
     package init(
         mountpoint: String, state: State, upper: String?, upperBytes: UInt64?, references: [Reference], reads: Reads,
         origin: OriginTraffic,
-        passthrough: Bool, problems: [String]
+        passthrough: Bool, problems: [String], view: View = View()
     ) {
+        self.view = view
         self.mountpoint = mountpoint
         self.state = state
         readOnly = upper == nil

@@ -8,8 +8,8 @@ package import MCFSCore
 package struct Configuration: Sendable {
     /// A setting's name in a configuration file.
     package enum Key: String, Sendable, CaseIterable {
-        case cacheDir, cacheSize, certsDir, chunkSize, fetchThreads, idleTimeout, inFlightSize, logLevel, passthrough,
-            readDeadline
+        case cacheDir, cacheSize, certsDir, chunkSize, fetchThreads, gpu, idleTimeout, inFlightSize, logLevel,
+            passthrough, readDeadline
 
         /// The environment variable that sets it.
         package var variable: String {
@@ -19,6 +19,7 @@ package struct Configuration: Sendable {
             case .certsDir: "MCFS_CERTS_DIR"
             case .chunkSize: "MCFS_CHUNK_SIZE"
             case .fetchThreads: "MCFS_FETCH_THREADS"
+            case .gpu: "MCFS_GPU"
             case .idleTimeout: "MCFS_IDLE_SECONDS"
             case .inFlightSize: "MCFS_IN_FLIGHT_SIZE"
             case .logLevel: "MCFS_LOG_LEVEL"
@@ -48,8 +49,12 @@ package struct Configuration: Sendable {
     /// Bytes.
     package var chunkSizeBytes: UInt64 = 1 << 20
     package var fetchThreads = 16
+    /// What mounts are judged by that say `--gpu auto`: `auto`, the GPUs of the host, `none`, or what `--gpu` takes.
+    package var gpu = ["auto"]
     /// How long the daemon waits for work before it ends.
     package var idleTimeout = Duration.seconds(10)
+    /// What the search for GPUs depends on: the variables of the process.
+    package var environment = Environment([:])
     /// Bytes.
     package var inFlightBytesMax: UInt64 = 64 << 20
     package var logLevel = Logger.Level.info
@@ -75,9 +80,11 @@ package struct Configuration: Sendable {
             }
         }
         settings.merge(flags) { $1 }
-        return try Configuration(
+        var configuration = try Configuration(
             settings, defaultDirectory: defaultCacheDirectory(environment: environment, isRoot: isRoot),
             workingDirectory: workingDirectory)
+        configuration.environment = environment
+        return configuration
     }
 
     /// The files that may hold settings, the strongest first.
@@ -113,6 +120,9 @@ package struct Configuration: Sendable {
                 chunkSizeBytes = try setting.bytes(4096...64 << 20)
                 guard chunkSizeBytes & (chunkSizeBytes - 1) == 0 else { throw setting.refused("a power of two") }
             case .fetchThreads: fetchThreads = try setting.count(1...256)
+            case .gpu:
+                gpu = setting.text.split(separator: ",").map { $0.filter { $0 != " " } }
+                if gpu.isEmpty { throw setting.refused("auto, none, or targets such as sm_90") }
             case .idleTimeout: idleTimeout = try setting.seconds(0...86400 * 365)
             case .inFlightSize: inFlightBytesMax = try setting.bytes(1 << 20...1 << 40)
             case .logLevel:

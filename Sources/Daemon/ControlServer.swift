@@ -137,6 +137,20 @@ final class ControlServer: Sendable {
                     service.begin("upper-list", body.mountpoint) { _ throws(MCFSError) in
                         try service.upperChanges(body)
                     })
+            case (.POST, "/v1/check"):
+                let body: KernelRequest = try await decode(request)
+                return try await stream(
+                    service.begin("check", body.target) { job throws(MCFSError) in try service.check(body, job: job) })
+            case (.POST, "/v1/explain"):
+                let body: ExplainRequest = try await decode(request)
+                return try await stream(
+                    service.begin("explain", body.path) { _ throws(MCFSError) in try service.explain(body) })
+            case (.POST, "/v1/view/refresh"):
+                let body: ViewRefreshRequest = try await decode(request)
+                return try await stream(
+                    service.begin("view", body.mountpoint ?? "all mounts") { job throws(MCFSError) in
+                        try service.refreshViews(body, job: job)
+                    })
             case (.POST, "/v1/gc"):
                 let body: CollectRequest = try await decode(request)
                 return try await stream(

@@ -144,7 +144,9 @@ package struct DaemonLauncher: Sendable {
         while let entry = next.pointee {
             let text = String(cString: entry)
             let name = text.prefix { $0 != "=" }
-            if Self.inherited.contains(String(name)) || name.hasPrefix("MCFS_") || name.hasPrefix("XDG_") {
+            if Self.inherited.contains(String(name)) || name.hasPrefix("MCFS_") || name.hasPrefix("XDG_")
+                || name.hasPrefix("HSA_")
+            {
                 result.append(text)
             }
             next += 1

@@ -90,6 +90,7 @@ package final class DaemonProcess: Sendable {
             let event = signals.wait(milliseconds: service.mounts.isEmpty && service.jobs.isEmpty ? 100 : 1000)
             if case .end = event { return logger.notice("the daemon was asked to end") }
             if phase.withLock({ $0 == .failed }) { return }
+            if case .refresh = event { service.refreshViews() }
             if case .timeout = event { for job in service.jobs.all { job.heartbeat() } }
             if let mountpoint {
                 if service.mounts.mount(at: mountpoint) == nil, service.mounts.isEmpty { return }

@@ -51,6 +51,18 @@ struct Metrics {
             perMount { $0.state == .ready ? 1 : 0 })
         add(MetricNames.mountTotal, .gauge, "Bytes of all files of a mount.", perMount(sum(\.bytesTotal)))
         add(MetricNames.mountLocal, .gauge, "Bytes of a mount that are local.", perMount(sum(\.bytesLocal)))
+        add(
+            MetricNames.mountKernels, .gauge, "Compiled kernels in a mount's tree.",
+            perMount { UInt64($0.view.kernels) })
+        add(
+            MetricNames.mountHiddenKernels, .gauge, "Entries that a mount hides because this host cannot run them.",
+            perMount { UInt64($0.view.hiddenEntries) })
+        add(
+            MetricNames.mountKernelHits, .counter, "Kernels that engines opened in a mount.",
+            perMount(\.view.kernelHits))
+        add(
+            MetricNames.mountKernelMisses, .counter, "Names of kernels that were looked up in a mount in vain.",
+            perMount(\.view.kernelMisses))
         add(MetricNames.mountReads, .counter, "Reads that a mount got.", perMount(\.reads.count))
         add(MetricNames.mountReadBytes, .counter, "Bytes that a mount's readers got.", perMount(\.reads.bytes))
         add(MetricNames.mountReadErrors, .counter, "Reads of a mount that failed.", perMount(\.reads.errors))

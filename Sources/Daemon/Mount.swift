@@ -3,6 +3,7 @@ internal import ChunkStore
 internal import ControlAPI
 internal import FUSEServer
 internal import Glibc
+internal import KernelCaches
 internal import MCFSCore
 internal import MountFS
 internal import Upper
@@ -14,30 +15,53 @@ final class Mount: Sendable {
     let request: MountRequest
     let references: [LoadedReference]
     let merged: MergedTree
-    private let fileSystem: MountFS
+    let fileSystem: MountFS
+    let cache: ChunkCache
+    let kernels: KernelView
+    let gpuChoice: GPUChoice
     private let traffic: OriginTraffic
     private let residencies: [Residency]
     /// Set once, right after the mount was made.
-    private let session = Mutex<MountSession?>(nil)
+    let session = Mutex<MountSession?>(nil)
 
-    /// Mounts. `passthrough`: whether the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
+    /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthrough`: whether the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
     init(
-        _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, passthrough: Bool,
+        _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, catalog: Catalog,
+        gpuChoice: GPUChoice, host: HostGPUs, passthrough: Bool,
         ended: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
         self.request = request
+        self.cache = cache
+        self.gpuChoice = gpuChoice
         mountpoint = request.mountpoint
         self.references = references
         traffic = OriginTraffic()
         merged = try MergedTree(references, offline: request.offline, traffic: traffic)
         residencies = references.map { Residency($0.tree) }
+        let tree = merged.tree
+        let survey = KernelSurvey(tree)
+        let reader = KernelReader(
+            catalog: catalog, cache: cache, tree: tree, sources: merged.sources, survey: survey)
+        kernels = KernelView(
+            tree, survey, reader.known(), KernelActivity((try? catalog.kernelUses(at: mountpoint)) ?? [:]),
+            mountpoint: mountpoint)
+        let root: String? =
+            switch request.view.rebase {
+            case "auto": mountpoint
+            case "none": nil
+            default: request.view.rebase
+            }
+        let view = TreeView(
+            tree, rewriting: GroupRewriting.rewriting(survey, tree, root: root, slim: request.view.slim),
+            observer: kernels)
         // A user who is not root cannot give files away: what was root's in an image is theirs here.
         let user = geteuid()
         let upper = request.readOnly ? nil : try UpperPlace.take(request, references)
         fileSystem = MountFS(
             tree: merged.tree, sources: merged.sources, store: cache,
             origin: references.map(\.resolution.resolved).joined(separator: " "), upper: upper,
-            owner: user == 0 ? nil : (user, getegid()))
+            owner: user == 0 ? nil : (user, getegid()), view: view)
+        if !survey.entries.isEmpty { judgeKernels(by: gpuChoice.gpus(of: host)) }
         var options = MountSession.Options()
         options.allowOther = request.allowOther
         if let name = request.fsname { options.sourceName = name }
@@ -78,7 +102,7 @@ final class Mount: Sendable {
                     bytesTotal: residency.bytesTotal, bytesLocal: residency.bytesLocal(in: cache))
             },
             reads: reads, origin: origin, passthrough: session.withLock { $0?.isPassingThrough ?? false },
-            problems: problem.map { [$0] } ?? [])
+            problems: problem.map { [$0] } ?? [], view: view)
     }
 
     /// - Throws: `usage` for a mount that is read-only.

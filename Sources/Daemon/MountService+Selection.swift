@@ -29,9 +29,10 @@ extension MountService {
     func list(_ request: SelectionRequest, job: Job) throws(MCFSError) -> Empty {
         let selection = try selection(request, mode: .onlineIfPossible, job: job)
         var batch: [ListedEntry] = []
+        let verdict = verdicts(of: selection, in: mounts.mount(holding: request.target)?.mount)
         selection.forEach(recursive: request.recursive) { entry, path in
             if job.isCancelled { return }
-            batch.append(listed(entry, path, of: selection.tree))
+            batch.append(listed(entry, path, of: selection.tree, verdict(entry)))
             if batch.count == Self.listingBatch {
                 job.list(batch)
                 batch = []
@@ -41,21 +42,25 @@ extension MountService {
         return Empty()
     }
 
-    private func listed(_ entry: Tree.Index, _ path: TreePath, of tree: Tree) -> ListedEntry {
+    private func listed(
+        _ entry: Tree.Index, _ path: TreePath, of tree: Tree, _ verdict: String?
+    ) -> ListedEntry {
         let attributes = tree.attributes(of: entry)
         let content = tree.content(of: entry)
-        return ListedEntry(
+        var listed = ListedEntry(
             path: path.description, type: "\(attributes.kind)", size: attributes.size,
             bytesLocal: content.map { cache.localBytes(of: $0.id, size: $0.size) } ?? 0,
             mode: String(attributes.permissions, radix: 8), modified: attributes.modified.seconds,
             target: attributes.kind == .symlink ? String(decoding: tree.target(of: entry), as: UTF8.self) : nil)
+        listed.verdict = verdict
+        return listed
     }
 
     // MARK: prefetch
 
     func prefetch(_ request: SelectionRequest, job: Job) throws(MCFSError) -> PrefetchResult {
         let started = ContinuousClock.now
-        let contents = try selection(request, mode: .onlineIfPossible, job: job).fileContents()
+        let contents = try shownSelection(request, job: job).fileContents()
         if request.background {
             // The tree is known and everything can be fetched: the rest needs no caller.
             _ = try begin("prefetch", request.target, endsWithCaller: false) {
@@ -73,20 +78,28 @@ extension MountService {
             seconds: seconds)
     }
 
-    /// Fetches ahead what a mount was asked to; its failures are those of later reads and only logged here.
-    func prefetch(_ mount: Mount, mode: PrefetchMode) {
-        if mode == .none || mount.request.offline { return }
-        let work: @Sendable (Job) throws(MCFSError) -> Empty = { [self] job throws(MCFSError) in
-            let all = try mount.selection(at: .root, filter: PathFilter(include: [], exclude: []))
-            let contents = all.fileContents { mode == .all || $0.size <= Self.autoPrefetchBytesMax }
-            try cache.prefetch(contents, progress: job) {
-                job.isCancelled || self.mounts.mount(at: mount.mountpoint) !== mount
-            }
-            return Empty()
+    /// What shows of a mount; of a reference, what the request's GPUs run.
+    private func shownSelection(_ request: SelectionRequest, job: Job) throws(MCFSError) -> Selection {
+        var selection = try selection(request, mode: .onlineIfPossible, job: job)
+        if let (mount, _) = mounts.mount(holding: request.target) {
+            selection.isHidden = { [kernels = mount.kernels] in kernels.hides($0) }
+            return selection
         }
-        do { _ = try begin("prefetch", mount.mountpoint, endsWithCaller: false, work) } catch {
-            logger.warning("a prefetch could not be started", metadata: ["reason": "\(error.message)"])
-        }
+        let gpus = try GPUChoice(request.gpu, configured: configuration.gpu).gpus(of: hostGPUs)
+        if gpus.isEmpty { return selection }
+        let view = try judge(tree: selection.tree, sources: selection.sources, gpus: gpus, job: job).view
+        selection.isHidden = { view.hides($0) }
+        return selection
+    }
+
+    /// Fetches ahead what shows of a mount; its failures are those of later reads and only logged.
+    func prefetch(
+        _ mount: Mount, mode: PrefetchMode, job: Job, isCancelled: @escaping @Sendable () -> Bool
+    ) throws(MCFSError) {
+        var all = try mount.selection(at: .root, filter: PathFilter(include: [], exclude: []))
+        all.isHidden = { [kernels = mount.kernels] in kernels.hides($0) }
+        let contents = all.fileContents { mode == .all || $0.size <= Self.autoPrefetchBytesMax }
+        try cache.prefetch(contents, progress: job, isCancelled: isCancelled)
     }
 
     // MARK: evict, gc

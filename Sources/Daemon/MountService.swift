@@ -3,6 +3,7 @@ internal import Catalog
 internal import ChunkStore
 internal import ControlAPI
 internal import Glibc
+internal import KernelCaches
 internal import Logging
 internal import MCFSCore
 internal import Synchronization
@@ -21,6 +22,7 @@ final class MountService: Sendable {
     let jobs = JobList()
     let started = ContinuousClock.now
     let loader: ReferenceLoader
+    let hostGPUs: HostGPUs
     /// Called when a mount is gone or a job has ended.
     private let changed: @Sendable () -> Void
     private let lastRequest = Mutex(ContinuousClock.now)
@@ -42,6 +44,7 @@ final class MountService: Sendable {
         limits.readDeadline = configuration.readDeadline
         catalog = try Catalog(directory: directory.path)
         cache = try ChunkCache(directory: directory.path, configuration: limits, logger: logger)
+        hostGPUs = HostGPUs(configuration.environment, logger: logger)
         loader = ReferenceLoader(
             catalog: catalog, content: cache, http: HTTPClient(), logger: logger,
             certificatesDirectory: configuration.certificatesDirectory)
@@ -107,8 +110,9 @@ final class MountService: Sendable {
             if try Mountpoint.prepare(request.mountpoint) {
                 logger.notice("took away a dead mount", metadata: ["mountpoint": "\(request.mountpoint)"])
             }
+            let gpuChoice = try GPUChoice(request.view.gpu, configured: configuration.gpu)
             let references = try load(request, job: job)
-            let made = try makeMount(request, references: references, job: job)
+            let made = try makeMount(request, references: references, gpuChoice, job: job)
             mounts.enter(made)
             keepTrees()
             logger.info(
@@ -117,7 +121,10 @@ final class MountService: Sendable {
                     "mountpoint": "\(request.mountpoint)",
                     "references": "\(references.map(\.resolution.resolved).joined(separator: " "))",
                 ])
-            prefetch(made, mode: request.prefetch)
+            if !made.kernels.survey.entries.isEmpty, gpuChoice == .host, made.kernels.gpus.isEmpty {
+                job.warn("no GPU was found on this host, so all kernels show; give --gpu to say which to show")
+            }
+            settle(made, prefetch: request.prefetch)
             return made.status(cache: cache)
         } catch {
             mounts.giveBack(request.mountpoint)
@@ -135,12 +142,15 @@ final class MountService: Sendable {
     }
 
     private func makeMount(
-        _ request: MountRequest, references: [LoadedReference], job: Job
+        _ request: MountRequest, references: [LoadedReference], _ gpuChoice: GPUChoice, job: Job
     ) throws(MCFSError) -> Mount {
         job.report(phase: "mounting", done: 0, total: nil)
         let reference = WeakMount()
-        let made = try Mount(request, references: references, cache: cache, passthrough: configuration.passthrough) {
-            [self] in
+        let made = try Mount(
+            request, references: references, cache: cache, catalog: catalog, gpuChoice: gpuChoice, host: hostGPUs,
+            passthrough: configuration.passthrough
+        ) { [self] in
+            reference.mount.map(keepUses)
             mounts.ended(request.mountpoint, reference.mount)
             logger.info("unmounted", metadata: ["mountpoint": "\(request.mountpoint)"])
             noteRequest()
@@ -217,12 +227,7 @@ final class MountService: Sendable {
 
     /// What was written over the tree of a mount.
     func upperChanges(_ request: UpperRequest) throws(MCFSError) -> UpperChanges {
-        guard let mount = mounts.mount(at: request.mountpoint) else {
-            throw MCFSError(
-                .notFound,
-                "nothing is mounted at \(request.mountpoint) by the daemon of \(configuration.cacheDirectory)")
-        }
-        return try mount.upperChanges()
+        try mount(at: request.mountpoint).upperChanges()
     }
 
     // MARK: Status

@@ -54,6 +54,16 @@ struct ReferenceLoader: Sendable {
         try origin(of: Reference(text, relativeTo: caller.workingDirectory), caller: caller)
     }
 
+    /// What the origin says of a reference before any of its tree is read; empty where it does not answer.
+    func labels(of text: String, caller: Caller, job: Job) throws(MCFSError) -> [String: String] {
+        let origin = try origin(text, caller: caller)
+        let resolution = try resolve(origin, mode: .onlineIfPossible, job: job)
+        do { return try origin.labels(of: resolution, deadline: Deadline(after: Self.resolveDeadline)) } catch {
+            if error.code == .originUnavailable || error.code == .timedOut { return [:] }
+            throw error
+        }
+    }
+
     private func origin(of reference: Reference, caller: Caller) throws(MCFSError) -> any Origin {
         try reference.origin(environment: environment(of: caller), http: http, logger: logger)
     }

@@ -6,6 +6,8 @@ struct Signals {
     enum Event {
         /// SIGTERM, SIGINT.
         case end
+        /// SIGHUP.
+        case refresh
         /// Somebody changed what the main thread looks at.
         case wake
         case timeout
@@ -29,6 +31,7 @@ struct Signals {
         var time = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
         switch sigtimedwait(&set, nil, &time) {
         case SIGTERM, SIGINT: return .end
+        case SIGHUP: return .refresh
         case Self.wakeSignal: return .wake
         default: return .timeout
         }

@@ -12,9 +12,18 @@ package protocol Origin: AnyObject, Sendable {
     /// Builds the tree of a resolution, which may take long (a compressed layer is streamed). Not called where the catalog has it.
     func tree(of resolution: Catalog.Resolution, loading: TreeLoading) throws(MCFSError) -> Tree
 
+    /// What the origin says of the whole, by name: the labels of an image. Empty where it says nothing.
+    func labels(of resolution: Catalog.Resolution, deadline: Deadline) throws(MCFSError) -> [String: String]
+
     /// Makes the source that a tree's descriptor stands for. Asks nothing of the network: the first read does. Retries and
     /// the renewal of credentials and signed URLs are inside.
     func source(_ descriptor: SourceDescriptor, of resolution: Catalog.Resolution) throws(MCFSError) -> any ByteSource
+}
+
+extension Origin {
+    package func labels(of resolution: Catalog.Resolution, deadline: Deadline) throws(MCFSError) -> [String: String] {
+        [:]
+    }
 }
 
 /// What an origin may use while it builds a tree.

@@ -17,6 +17,7 @@ struct MountCommand: ParsableCommand {
             """)
 
     @OptionGroup var common: CommonOptions
+    @OptionGroup var choice: GPUOptions
 
     @Argument(
         help: ArgumentHelp(
@@ -34,6 +35,15 @@ struct MountCommand: ParsableCommand {
 
     @Option(help: "Fetch ahead of reads: none, auto (files of up to 1 MiB), or all.")
     var prefetch: PrefetchMode = .none
+
+    @Option(
+        help: ArgumentHelp(
+            "Which path engines find in a cache's own lists of its files: auto (the mountpoint), none (as they are stored), or the directory where they see the mount.",
+            valueName: "path"))
+    var rebase = "auto"
+
+    @Flag(help: "Leave intermediate files (.ttir, .ptx, …) out of Triton's lists of files: engines then read less.")
+    var slim = false
 
     @Flag(help: "Never use the network: only what is local can be read.")
     var offline = false
@@ -59,6 +69,9 @@ struct MountCommand: ParsableCommand {
     func validate() throws {
         if places.count < 2 { throw ValidationError("Give at least one reference and a mountpoint.") }
         if readOnly, upper != nil { throw ValidationError("--read-only and --upper exclude each other.") }
+        if rebase != "auto", rebase != "none", !rebase.hasPrefix("/") {
+            throw ValidationError("--rebase needs auto, none or an absolute path.")
+        }
         if let readDeadline, !(readDeadline > 0) {
             throw ValidationError("--read-deadline needs a number of seconds above 0.")
         }
@@ -78,12 +91,16 @@ struct MountCommand: ParsableCommand {
 
     private func request() throws(MCFSError) -> MountRequest {
         let caller = Caller.ofThisProcess
+        var view = ViewRequest()
+        view.gpu = choice.specs ?? ["auto"]
+        view.rebase = rebase
+        view.slim = slim
         return MountRequest(
             references: Array(places.dropLast()),
             mountpoint: UserPath.canonical(places[places.count - 1], relativeTo: caller.workingDirectory),
             prefetch: prefetch, offline: offline, allowOther: allowOther,
             readOnly: readOnly, upper: upper.map { UserPath.canonical($0, relativeTo: caller.workingDirectory) },
-            fsname: fsname, kernelOptions: kernelOption, caller: caller)
+            fsname: fsname, kernelOptions: kernelOption, view: view, caller: caller)
     }
 
     private func print(_ status: MountStatus) throws(MCFSError) {

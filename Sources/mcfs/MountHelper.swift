@@ -62,7 +62,8 @@ struct MountHelper {
                 hasName = true
             case "allow-other": made.append("--allow-other")
             case "offline": made.append("--offline")
-            case "prefetch", "cache-dir", "cache-size", "read-deadline":
+            case "slim": made.append("--slim")
+            case "gpu", "rebase", "prefetch", "cache-dir", "cache-size", "read-deadline":
                 made += ["--" + key.replacing("_", with: "-"), value]
             default:
                 if Self.kernel.contains(key) {

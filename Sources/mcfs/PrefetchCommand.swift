@@ -9,6 +9,7 @@ struct PrefetchCommand: ParsableCommand {
 
     @OptionGroup var common: CommonOptions
     @OptionGroup var filter: FilterOptions
+    @OptionGroup var choice: GPUOptions
 
     @Argument(help: "A reference, or a path below a mountpoint.")
     var target: String
@@ -19,7 +20,7 @@ struct PrefetchCommand: ParsableCommand {
     func run() throws {
         let request = SelectionRequest(
             target: try Target.text(target), include: filter.include, exclude: filter.exclude, caller: .ofThisProcess,
-            background: background)
+            background: background, gpu: choice.specs ?? ["auto"])
         let output = common.output
         let result: PrefetchResult = try Session(try common.configuration(), output).call(
             "POST", "/v1/prefetch", request

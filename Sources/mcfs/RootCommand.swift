@@ -17,6 +17,9 @@ struct RootCommand: ParsableCommand {
                     MountCommand.self, UmountCommand.self, StatusCommand.self, ListCommand.self, UpperCommand.self,
                 ]),
             CommandGroup(
+                name: "Kernels:",
+                subcommands: [GPUCommand.self, CheckCommand.self, ExplainCommand.self, ViewCommand.self]),
+            CommandGroup(
                 name: "Local bytes:",
                 subcommands: [
                     PrefetchCommand.self, PinCommand.self, UnpinCommand.self, EvictCommand.self, CollectCommand.self,

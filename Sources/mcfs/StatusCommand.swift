@@ -57,6 +57,13 @@ enum StatusText {
         return lines.joined(separator: "\n")
     }
 
+    static func view(_ view: MountStatus.View) -> String {
+        var text = "\(view.kernels) for \(view.gpu.isEmpty ? "any GPU" : view.gpu.joined(separator: ", "))"
+        text += ", \(view.hiddenEntries) hidden"
+        if view.undecided > 0 { text += ", \(view.undecided) not judged yet" }
+        return text + ", \(view.kernelHits) hits, \(view.kernelMisses) misses"
+    }
+
     private static func text(_ mount: MountStatus) -> [String] {
         var lines = ["", "\(mount.mountpoint)  \(mount.state.rawValue)\(mount.readOnly ? ", read-only" : "")"]
         for reference in mount.references {
@@ -70,6 +77,10 @@ enum StatusText {
         }
         if let upper = mount.upper {
             lines.append("  upper   \(upper)" + (mount.upperBytes.map { ", \(ByteSize.text($0))" } ?? ""))
+        }
+        if mount.view.kernels > 0 || mount.view.kernelMisses > 0 {
+            lines.append("  kernels " + " " + StatusText.view(mount.view))
+            for missed in mount.view.missed.prefix(3) { lines.append("    not there: \(missed.path)") }
         }
         let reads = mount.reads
         let answered = reads.hits + reads.misses

@@ -72,7 +72,7 @@ class Mcfs:
     def command(self, *arguments, json=False):
         words = [os.fspath(argument) for argument in arguments]
         # `upper list` and the like.
-        verb, rest = (words[:2], words[2:]) if words[0] == "upper" else (words[:1], words[1:])
+        verb, rest = (words[:2], words[2:]) if words[0] in ("upper", "view") else (words[:1], words[1:])
         return [self.executable, *verb, "--cache-dir", self.cache, *(["--json"] if json else []), *rest]
 
     def start(self, *arguments, environment=None, **options):

@@ -7,6 +7,7 @@ package struct LayerIndexer: Sendable {
     private let source: any ByteSource
     private let content: any ContentSink
     private let progress: any ProgressReporter
+    private let isSparse: Bool
     /// What messages call the layer.
     private let name: String
 
@@ -16,9 +17,12 @@ package struct LayerIndexer: Sendable {
     /// - Parameters:
     ///   - size: bytes of `source`, the layer as it is stored.
     ///   - content: takes files that pass by. Its failures do not fail the index.
+    ///   - isSparse: most of an uncompressed layer will never be read on this host.
     package init(
-        digest: Digest, size: UInt64, source: any ByteSource, content: any ContentSink, progress: any ProgressReporter
+        digest: Digest, size: UInt64, source: any ByteSource, content: any ContentSink, progress: any ProgressReporter,
+        isSparse: Bool = false
     ) {
+        self.isSparse = isSparse
         self.digest = digest
         self.size = size
         self.source = source
@@ -51,7 +55,8 @@ package struct LayerIndexer: Sendable {
     }
 
     private func scan(first: [UInt8], deadline: Deadline) throws(MCFSError) -> [TreeEntry] {
-        var scan = TarScan(source, size: size, name: name, deadline: deadline, first: first)
+        let limits = isSparse && !source.isLocal ? TarScan.Limits.sparse : nil
+        var scan = TarScan(source, size: size, name: name, deadline: deadline, first: first, limits: limits)
         var table = LayerEntries(name: name, digest: digest)
         var reported: UInt64 = 0
         while let member = try scan.next() {

@@ -18,6 +18,11 @@ struct TarScan {
         /// … but never more than this.
         var hopBytesMax = 4 << 20
 
+        /// For layers most of which nobody will read: fewer bytes at the price of more round trips.
+        static let sparse = Limits(
+            windowBytesMin: 8 << 10, windowBytesMax: 1 << 20, hopBytesMin: 128 << 10, hopBytesStep: 1 << 10,
+            hopBytesMax: 4 << 20)
+
         /// Nothing but headers: for sources where a read costs no round trip.
         static let headersOnly = Limits(
             windowBytesMin: 4096, windowBytesMax: 4096, hopBytesMin: 0, hopBytesStep: 0, hopBytesMax: 0)

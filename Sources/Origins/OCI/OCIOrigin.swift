@@ -69,6 +69,27 @@ package final class OCIOrigin: Origin {
     package func tree(of resolution: Catalog.Resolution, loading: TreeLoading) throws(MCFSError) -> Tree {
         let store = place.store
         let deadline = loading.deadline.earlier(Deadline(after: Self.requestTimeout))
+        let manifest = try manifest(of: resolution, deadline: deadline)
+        let config = try config(of: manifest, deadline: deadline)
+        let labelled = KernelCacheImage(manifest, config)
+        let layers = try LayerLoader(store: store, loading: loading, isSparse: labelled != nil, logger: logger)
+            .load(manifest)
+        let kernelCache = labelled.flatMap { $0.hasCache(layers.map(\.entries)) ? $0 : nil }
+        var builder = TreeBuilder()
+        for layer in layers {
+            let entries = kernelCache?.present(layer.entries) ?? layer.entries
+            try builder.apply(layer: entries, sources: [layer.descriptor])
+        }
+        return try builder.build()
+    }
+
+    package func labels(of resolution: Catalog.Resolution, deadline: Deadline) throws(MCFSError) -> [String: String] {
+        let deadline = deadline.earlier(Deadline(after: Self.requestTimeout))
+        return try config(of: manifest(of: resolution, deadline: deadline), deadline: deadline)?.labels ?? [:]
+    }
+
+    private func manifest(of resolution: Catalog.Resolution, deadline: Deadline) throws(MCFSError) -> Manifest {
+        let store = place.store
         let digest: Digest
         if let named = Self.manifest(ofTreeKey: resolution.treeKey) {
             digest = named
@@ -79,16 +100,7 @@ package final class OCIOrigin: Origin {
             case .manifest(let manifest) = try ManifestDocument(
                 store.manifest(digest, deadline: deadline), what: "the manifest \(digest) of \(store.name)")
         else { throw MCFSError(.corrupt, "\(digest) of \(store.name) is an index where an image was expected") }
-
-        let config = try config(of: manifest, deadline: deadline)
-        let layers = try LayerLoader(store: store, loading: loading, logger: logger).load(manifest)
-        let kernelCache = KernelCacheImage(manifest, config).flatMap { $0.hasCache(layers.map(\.entries)) ? $0 : nil }
-        var builder = TreeBuilder()
-        for layer in layers {
-            let entries = kernelCache?.present(layer.entries) ?? layer.entries
-            try builder.apply(layer: entries, sources: [layer.descriptor])
-        }
-        return try builder.build()
+        return manifest
     }
 
     /// For a tree key of an older mcfs.

@@ -1,0 +1,71 @@
+internal import Catalog
+internal import ControlAPI
+internal import KernelCaches
+internal import MCFSCore
+internal import MountFS
+
+/// Shows Triton's lists of files (`__grp__NAME.json`) with the paths that the files have in the mount: as they are stored,
+/// these name the place where the cache was made, and an engine that does not find that compiles anew.
+///
+/// The size that such a file shows follows from the tree, so that nobody must fetch it to be told: each path can grow by
+/// no more than the new folder's length. What is left over is filled with spaces, which JSON allows.
+enum GroupRewriting {
+    /// Larger files are no such lists.
+    private static let storedBytesMax: UInt64 = 64 << 10
+    /// For separators that a list was written without, a path each, in bytes.
+    private static let slackBytes = 8
+
+    /// - Parameter root: where the mount is seen by engines; nil: paths stay.
+    /// - Returns: nil where nothing is rewritten.
+    static func rewriting(_ survey: KernelSurvey, _ tree: Tree, root: String?, slim: Bool) -> TreeView.Rewriting? {
+        if root == nil && !slim { return nil }
+        var sizes: [Tree.Index: UInt64] = [:]
+        for file in survey.groupFiles {
+            let attributes = tree.attributes(of: file)
+            guard attributes.size > 0, attributes.size <= storedBytesMax, attributes.linkCount == 1 else { continue }
+            var size = attributes.size
+            if let root {
+                let folder = tree.parent(of: file)
+                guard let path = directory(folder, tree, root) else { continue }
+                size += UInt64((bytesMax(of: path) + slackBytes) * tree.children(of: folder).count)
+            }
+            sizes[file] = size
+        }
+        if sizes.isEmpty { return nil }
+        let all = sizes
+        return TreeView.Rewriting(sizes: sizes) { [tree] file, stored in
+            shown(stored, size: Int(all[file] ?? 0)) { group in
+                var group = group
+                if let root, let directory = directory(tree.parent(of: file), tree, root) {
+                    group = group.rebased(to: directory)
+                }
+                return slim ? group.leavingOut { TritonFile.isIntermediate($0.utf8) } : group
+            }
+        }
+    }
+
+    /// nil where JSON has no text for the path.
+    private static func directory(_ folder: Tree.Index, _ tree: Tree, _ root: String) -> String? {
+        let path = tree.path(of: folder)
+        guard let text = String(validating: path.bytes, as: UTF8.self) else { return nil }
+        return path.isRoot ? root : (root == "/" ? "" : root) + "/" + text
+    }
+
+    /// A path as JSON text: what is not plain ASCII may be written as `\uXXXX`.
+    private static func bytesMax(of path: String) -> Int {
+        path.utf16.reduce(0) { count, unit in
+            count + (0x20..<0x7f ~= unit && unit != 0x22 && unit != 0x5c ? 1 : 6)
+        }
+    }
+
+    /// What is no such list, or would not fit, shows as it is stored.
+    private static func shown(_ stored: [UInt8], size: Int, _ change: (TritonGroup) -> TritonGroup) -> [UInt8] {
+        var bytes = stored
+        if let group = TritonGroup(stored), !group.isRelocatable {
+            let changed = change(group).serialized()
+            if changed.count <= size { bytes = changed }
+        }
+        bytes += [UInt8](repeating: UInt8(ascii: " "), count: max(0, size - bytes.count))
+        return Array(bytes.prefix(size))
+    }
+}

@@ -1,0 +1,149 @@
+internal import Catalog
+internal import ControlAPI
+internal import GPUCompat
+internal import KernelCaches
+internal import MCFSCore
+internal import MountFS
+internal import Synchronization
+
+/// The kernels of a mount: what each needs, whether this host runs it, and so what of the tree shows.
+///
+/// A kernel that is not judged yet shows, and so does whatever is not surely foreign. Thread safe.
+final class KernelView: Sendable {
+    let survey: KernelSurvey
+    let activity: KernelActivity
+    private let tree: Tree
+    private let state: Mutex<State>
+    /// Directories that hold kernels: names that are not there count as missed ones.
+    private let folders: Set<TreePath>
+    private let isInKernelFolder: Bool
+
+    private struct State {
+        var descriptions: [KernelDescription?]
+        var gpus: [GPU] = []
+        var verdicts: [Verdict]
+        var hidden: Bitmap
+    }
+
+    /// - Parameter mountpoint: engines have their cache where its name says so, also where nothing is in it yet.
+    init(
+        _ tree: Tree, _ survey: KernelSurvey, _ descriptions: [KernelDescription?], _ activity: KernelActivity,
+        mountpoint: String
+    ) {
+        isInKernelFolder = Self.namesKernels(mountpoint)
+        self.tree = tree
+        self.survey = survey
+        self.activity = activity
+        var parents: Set<Tree.Index> = []
+        for entry in survey.entries where entry.directory != Tree.root {
+            parents.insert(tree.parent(of: entry.directory))
+        }
+        folders = Set(parents.map { tree.path(of: $0) })
+        state = Mutex(
+            State(
+                descriptions: descriptions, verdicts: survey.verdicts(descriptions, on: []),
+                hidden: Bitmap(count: tree.count)))
+    }
+
+    /// Positions in the survey of what nothing is known of.
+    var undescribed: [Int] {
+        state.withLock { state in state.descriptions.indices.filter { state.descriptions[$0] == nil } }
+    }
+
+    func learn(_ found: [(Int, KernelDescription)]) {
+        state.withLock { state in for (position, description) in found { state.descriptions[position] = description } }
+    }
+
+    /// Judges every kernel. - Returns: the entries to hide from now on, and those whose state changed by it.
+    func judge(by gpus: [GPU]) -> (hidden: Bitmap, changed: [Tree.Index]) {
+        state.withLock { state in
+            state.gpus = gpus
+            state.verdicts = survey.verdicts(state.descriptions, on: gpus)
+            var hidden = Bitmap(count: tree.count)
+            for (entry, verdict) in zip(survey.entries, state.verdicts)
+            where verdict.outcome == .foreign && entry.directory != Tree.root {
+                hidden.insert(Int(entry.directory))
+            }
+            var changed: [Tree.Index] = []
+            for entry in survey.entries.map(\.directory)
+            where hidden[Int(entry)] != state.hidden[Int(entry)] { changed.append(entry) }
+            state.hidden = hidden
+            return (hidden, changed)
+        }
+    }
+
+    var gpus: [GPU] { state.withLock { $0.gpus } }
+
+    /// What is known of a kernel by its position in the survey.
+    func knowledge(_ position: Int) -> (description: KernelDescription?, verdict: Verdict) {
+        state.withLock { ($0.descriptions[position], $0.verdicts[position]) }
+    }
+
+    func hides(_ entry: Tree.Index) -> Bool { state.withLock { $0.hidden[Int(entry)] } }
+
+    func report(in view: inout MountStatus.View) {
+        state.withLock { state in
+            var targets: [String] = []
+            for gpu in state.gpus where !targets.contains(gpu.target) { targets.append(gpu.target) }
+            view.gpu = targets
+            view.hiddenEntries = state.hidden.population
+            view.kernels = survey.entries.count
+            view.undecided = state.descriptions.count { $0 == nil }
+        }
+        activity.report(in: &view)
+    }
+}
+
+extension KernelView: ViewObserver {
+    private static let group = Array("__grp__".utf8)
+
+    func isWatched(_ name: UnsafeRawBufferPointer) -> Bool {
+        name.starts(with: Self.group) || TritonFile.isKey(name) || Self.isVLLMHash(name)
+    }
+
+    /// As vLLM names what it compiled for one configuration.
+    private static func isVLLMHash(_ name: UnsafeRawBufferPointer) -> Bool {
+        name.count == 10
+            && name.allSatisfy {
+                UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 || UInt8(ascii: "a")...UInt8(ascii: "f") ~= $0
+            }
+    }
+
+    func missed(_ path: TreePath) {
+        let folder = path.parent
+        if path.name.starts(with: Self.group) {
+            if !folder.isRoot, isKernelFolder(folder.parent) { activity.missPart(of: folder) }
+        } else if isKernelFolder(folder) {
+            activity.miss(path)
+        }
+    }
+
+    /// Names of 32 or 64 hexadecimal digits are common elsewhere.
+    private func isKernelFolder(_ folder: TreePath) -> Bool {
+        isInKernelFolder || folders.contains(folder) || Self.namesKernels(folder.description)
+    }
+
+    private static func namesKernels(_ path: String) -> Bool {
+        path.contains("triton") || path.contains("torch_compile_cache")
+    }
+
+    func opened(_ path: TreePath) {
+        if path.name.starts(with: Self.group), !path.parent.isRoot { activity.hit(path.parent) }
+    }
+
+    func verdict(of entry: Tree.Index) -> String {
+        guard let position = survey.entry(holding: entry) else { return "any" }
+        return knowledge(position).verdict.outcome.shown
+    }
+}
+
+extension Verdict.Outcome {
+    /// As the commands show it.
+    var shown: String {
+        switch self {
+        case .runs: "compatible"
+        case .foreign: "incompatible"
+        case .unknown: "unknown"
+        }
+    }
+}

@@ -1,0 +1,209 @@
+internal import Catalog
+internal import ChunkStore
+internal import ControlAPI
+internal import GPUCompat
+internal import KernelCaches
+internal import Logging
+internal import MCFSCore
+
+/// What kernels need, of mounts and of references.
+extension MountService {
+    // MARK: Mounts
+
+    /// Reads what the kernels of a mount need, judges them, and then fetches ahead what shows and was asked for.
+    func settle(_ mount: Mount, prefetch mode: PrefetchMode) {
+        let work: @Sendable (Job) throws(MCFSError) -> Empty = { [self] job throws(MCFSError) in
+            let isCancelled: @Sendable () -> Bool = {
+                job.isCancelled || self.mounts.mount(at: mount.mountpoint) !== mount
+            }
+            do throws(MCFSError) {
+                try mount.readKernels(
+                    reader(of: mount), host: hostGPUs, progress: job, isCancelled: isCancelled)
+            } catch {
+                // They show; whoever asks for a refresh asks for these, too.
+                logger.warning(
+                    "it is not known what some kernels need",
+                    metadata: ["mountpoint": "\(mount.mountpoint)", "reason": "\(error.message)"])
+            }
+            if mode == .none || mount.request.offline { return Empty() }
+            try prefetch(mount, mode: mode, job: job, isCancelled: isCancelled)
+            return Empty()
+        }
+        if mount.kernels.undescribed.isEmpty && mode == .none { return }
+        do { _ = try begin("prefetch", mount.mountpoint, endsWithCaller: false, work) } catch {
+            logger.warning("a prefetch could not be started", metadata: ["reason": "\(error.message)"])
+        }
+    }
+
+    private func reader(of mount: Mount) -> KernelReader {
+        KernelReader(
+            catalog: catalog, cache: cache, tree: mount.merged.tree, sources: mount.merged.sources,
+            survey: mount.kernels.survey)
+    }
+
+    /// Looks at the GPUs again, and at what could not be read before.
+    func refreshViews(_ request: ViewRefreshRequest, job: Job) throws(MCFSError) -> ViewList {
+        var chosen = mounts.all
+        if let mountpoint = request.mountpoint { chosen = [try mount(at: mountpoint)] }
+        hostGPUs.refresh()
+        for mount in chosen {
+            do throws(MCFSError) {
+                try mount.readKernels(
+                    reader(of: mount), host: hostGPUs, progress: job, isCancelled: { job.isCancelled })
+            } catch { job.warn(error.message) }
+        }
+        return ViewList(views: chosen.map { ViewList.View(mountpoint: $0.mountpoint, view: $0.view) })
+    }
+
+    /// SIGHUP.
+    func refreshViews() {
+        do {
+            _ = try begin("view", "all mounts", endsWithCaller: false) { [self] (job) throws(MCFSError) -> ViewList in
+                try refreshViews(ViewRefreshRequest(mountpoint: nil), job: job)
+            }
+        } catch {
+            logger.warning("the GPUs could not be looked at again", metadata: ["reason": "\(error.message)"])
+        }
+    }
+
+    func mount(at mountpoint: String) throws(MCFSError) -> Mount {
+        guard let mount = mounts.mount(at: mountpoint) else {
+            throw MCFSError(
+                .notFound, "nothing is mounted at \(mountpoint) by the daemon of \(configuration.cacheDirectory)")
+        }
+        return mount
+    }
+
+    /// Keeps how often kernels of a mount were used.
+    func keepUses(_ mount: Mount) {
+        do { try catalog.saveKernelUses(mount.kernels.activity.takeUnsaved(), at: mount.mountpoint) } catch {
+            logger.warning("the use of kernels could not be kept", metadata: ["reason": "\(error.message)"])
+        }
+    }
+
+    func explain(_ request: ExplainRequest) throws(MCFSError) -> Explanation {
+        guard let (mount, path) = mounts.mount(holding: request.path) else {
+            throw MCFSError(
+                .notFound, "\(request.path) is in no mount of the daemon of \(configuration.cacheDirectory)")
+        }
+        return try mount.explain(path)
+    }
+
+    // MARK: References
+
+    /// A tree with what its kernels need.
+    struct JudgedTree: Sendable {
+        var tree: Tree
+        var sources: [any ByteSource]
+        var view: KernelView
+    }
+
+    /// What the kernels of a selection need, read where it is not known, and judged.
+    func judge(
+        tree: Tree, sources: [any ByteSource], gpus: [GPU], job: Job
+    ) throws(MCFSError) -> JudgedTree {
+        let survey = KernelSurvey(tree)
+        let reader = KernelReader(catalog: catalog, cache: cache, tree: tree, sources: sources, survey: survey)
+        let view = KernelView(tree, survey, reader.known(), KernelActivity([:]), mountpoint: "")
+        try reader.read(view.undescribed, progress: job, isCancelled: { job.isCancelled }) { view.learn($0) }
+        try job.checkCancellation()
+        _ = view.judge(by: gpus)
+        return JudgedTree(tree: tree, sources: sources, view: view)
+    }
+
+    private func tree(_ target: String, caller: Caller, job: Job) throws(MCFSError) -> (
+        Tree, [any ByteSource], TreePath
+    ) {
+        if let (mount, path) = mounts.mount(holding: target) { return (mount.merged.tree, mount.merged.sources, path) }
+        let loaded = try loader.load(target, caller: caller, mode: .onlineIfPossible, job: job)
+        let merged = try MergedTree([loaded], offline: false, traffic: OriginTraffic())
+        return (merged.tree, merged.sources, .root)
+    }
+
+    // MARK: check
+
+    func check(_ request: KernelRequest, job: Job) throws(MCFSError) -> KernelCheck {
+        let gpus = try GPUChoice(request.gpu, configured: configuration.gpu).gpus(of: hostGPUs)
+        if gpus.isEmpty { job.warn("no GPU was found on this host; give --gpu to say which to check for") }
+        if mounts.mount(holding: request.target) == nil,
+            let check = Self.check(try loader.labels(of: request.target, caller: request.caller, job: job), gpus)
+        {
+            return check
+        }
+        let (tree, sources, top) = try tree(request.target, caller: request.caller, job: job)
+        let judged = try judge(tree: tree, sources: sources, gpus: gpus, job: job)
+        var check = Self.emptyCheck(gpus, from: "metadata")
+        for (position, entry) in judged.view.survey.entries.enumerated() {
+            guard let path = tree.path(of: entry.directory).removing(prefix: top) else { continue }
+            let (description, verdict) = judged.view.knowledge(position)
+            check.add(
+                KernelCheck.Kernel(
+                    path: path.description, name: description?.name ?? "",
+                    backend: description?.target?.architecture.backend.rawValue ?? description?.backend ?? "",
+                    target: description?.target.map { "\($0.architecture)" } ?? "", verdict: verdict.outcome.shown,
+                    reason: description?.problem ?? verdict.reason))
+        }
+        return check
+    }
+
+    private static func emptyCheck(_ gpus: [GPU], from: String) -> KernelCheck {
+        var targets: [String] = []
+        for gpu in gpus where !targets.contains(gpu.target) { targets.append(gpu.target) }
+        return KernelCheck(
+            gpu: targets, entries: 0, compatible: 0, incompatible: 0, unknown: 0, kernels: [], from: from)
+    }
+
+    /// nil where the labels do not tell it of every kernel: some targets run and some do not, or nobody knows.
+    private static func check(_ labels: [String: String], _ gpus: [GPU]) -> KernelCheck? {
+        guard let summary = CacheImageSummary(labels: labels), summary.isReliable, !summary.targets.isEmpty,
+            !gpus.isEmpty
+        else { return nil }
+        let verdicts = summary.targets.map { $0.verdict(on: gpus) }
+        guard let first = verdicts.first, first.outcome != .unknown,
+            verdicts.allSatisfy({ $0.outcome == first.outcome })
+        else { return nil }
+        var check = emptyCheck(gpus, from: "labels")
+        for (target, verdict) in zip(summary.targets, verdicts) {
+            check.kernels.append(
+                KernelCheck.Kernel(
+                    path: "", name: "", backend: target.architecture.backend.rawValue, target: "\(target.architecture)",
+                    verdict: verdict.outcome.shown, reason: verdict.reason))
+        }
+        check.entries = summary.entryCount ?? summary.targets.count
+        if first.outcome == .runs { check.compatible = check.entries } else { check.incompatible = check.entries }
+        return check
+    }
+
+    // MARK: ls
+
+    /// Verdicts of what a listing shows, as far as they are known: nothing is fetched for it.
+    func verdicts(of selection: Selection, in mount: Mount?) -> (Tree.Index) -> String? {
+        let view: KernelView
+        if let mount {
+            view = mount.kernels
+        } else {
+            let survey = KernelSurvey(selection.tree)
+            if survey.entries.isEmpty { return { _ in nil } }
+            let reader = KernelReader(
+                catalog: catalog, cache: cache, tree: selection.tree, sources: selection.sources, survey: survey)
+            view = KernelView(selection.tree, survey, reader.known(), KernelActivity([:]), mountpoint: "")
+            let gpus = (try? GPUChoice(["auto"], configured: configuration.gpu))?.gpus(of: hostGPUs) ?? []
+            _ = view.judge(by: gpus)
+        }
+        return { entry in
+            view.survey.entry(holding: entry).map { view.knowledge($0).verdict.outcome.shown }
+        }
+    }
+}
+
+extension KernelCheck {
+    fileprivate mutating func add(_ kernel: Kernel) {
+        kernels.append(kernel)
+        entries += 1
+        switch kernel.verdict {
+        case "compatible": compatible += 1
+        case "incompatible": incompatible += 1
+        default: unknown += 1
+        }
+    }
+}
