@@ -145,6 +145,14 @@ final class ControlServer: Sendable {
                 let body: ExplainRequest = try await decode(request)
                 return try await stream(
                     service.begin("explain", body.path) { _ throws(MCFSError) in try service.explain(body) })
+            case (.POST, "/v1/kernels"):
+                return try await selection(request, "kernels") { body, job throws(MCFSError) in
+                    try service.kernels(body, job: job)
+                }
+            case (.POST, "/v1/kernels/hits"):
+                let body: UpperRequest = try await decode(request)
+                return try await stream(
+                    service.begin("hits", body.mountpoint) { _ throws(MCFSError) in try service.kernelHits(body) })
             case (.POST, "/v1/view/refresh"):
                 let body: ViewRefreshRequest = try await decode(request)
                 return try await stream(

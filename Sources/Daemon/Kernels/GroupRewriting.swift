@@ -39,7 +39,10 @@ enum GroupRewriting {
                 if let root, let directory = directory(tree.parent(of: file), tree, root) {
                     group = group.rebased(to: directory)
                 }
-                return slim ? group.leavingOut { TritonFile.isIntermediate($0.utf8) } : group
+                // Triton 3.8 compiles again where a file is listed and missing.
+                return group.leavingOut { name in
+                    TritonFile.isIntermediate(name.utf8) && (slim || !tree.has(name, beside: file))
+                }
             }
         }
     }
@@ -67,5 +70,11 @@ enum GroupRewriting {
         }
         bytes += [UInt8](repeating: UInt8(ascii: " "), count: max(0, size - bytes.count))
         return Array(bytes.prefix(size))
+    }
+}
+
+extension Tree {
+    fileprivate func has(_ name: Substring, beside file: Index) -> Bool {
+        Array(name.utf8).withUnsafeBytes { lookup($0, in: parent(of: file)) } != nil
     }
 }

@@ -95,33 +95,16 @@ extension Mount {
         let entry = kernels.survey.entries[position]
         let (description, verdict) = kernels.knowledge(position)
         let path = merged.tree.path(of: entry.directory)
-        let (bytes, local) = bytes(below: entry.directory)
+        let content = KernelContent(entry.directory, merged.tree, kernels.survey, cache)
         var result = Explanation.Entry(
             path: path.description, kind: entry.kind.rawValue, verdict: verdict.outcome.shown, rule: verdict.rule,
-            reason: description?.problem ?? verdict.reason, bytes: bytes, bytesLocal: local,
+            reason: description?.problem ?? verdict.reason, bytes: content.bytes,
+            bytesLocal: content.bytesLocal,
             hits: kernels.activity.hits(of: path))
         result.name = description?.name
         result.needs = description?.target.map { "\($0.architecture)" }
         result.tritonVersion = description?.tritonVersion
         return result
-    }
-
-    /// Of files, and how many of them are local.
-    func bytes(below directory: Tree.Index) -> (bytes: UInt64, local: UInt64) {
-        let tree = merged.tree
-        var sums: (bytes: UInt64, local: UInt64) = (0, 0)
-        var pending = [directory]
-        while let directory = pending.popLast() {
-            for child in tree.children(of: directory) {
-                if let content = tree.content(of: child) {
-                    sums.bytes &+= content.size
-                    sums.local &+= cache.localBytes(of: content.id, size: content.size)
-                } else {
-                    pending.append(child)
-                }
-            }
-        }
-        return sums
     }
 
     /// Kernels beside a name that is not there, with what sets them apart from what this host asks for.

@@ -174,6 +174,43 @@ extension MountService {
         return check
     }
 
+    // MARK: The inventory
+
+    /// Every kernel of a reference, or below a path, with what it needs.
+    func kernels(_ request: SelectionRequest, job: Job) throws(MCFSError) -> KernelReports {
+        let gpus = try GPUChoice(["auto"], configured: configuration.gpu).gpus(of: hostGPUs)
+        let (tree, sources, top) = try tree(request.target, caller: request.caller, job: job)
+        let view = try judge(tree: tree, sources: sources, gpus: gpus, job: job).view
+        var reports: [KernelReport] = []
+        for (position, entry) in view.survey.entries.enumerated() {
+            guard let path = tree.path(of: entry.directory).removing(prefix: top) else { continue }
+            let (description, verdict) = view.knowledge(position)
+            let content = KernelContent(entry.directory, tree, view.survey, cache)
+            reports.append(
+                KernelReport(
+                    path: path.description, kind: entry.kind.rawValue, name: description?.name, hash: description?.hash,
+                    backend: description?.backend ?? description?.target?.architecture.backend.rawValue,
+                    target: description.flatMap { description in
+                        description.targets.isEmpty
+                            ? nil : description.targets.map { "\($0.architecture)" }.joined(separator: ",")
+                    },
+                    warpSize: description?.target?.warpSize, tritonVersion: description?.tritonVersion,
+                    numWarps: description?.numWarps, numStages: description?.numStages, problem: description?.problem,
+                    modified: tree.attributes(of: entry.directory).modified.seconds, bytes: content.bytes,
+                    irBytes: content.irBytes, bytesLocal: content.bytesLocal, verdict: verdict.outcome.shown,
+                    reason: verdict.reason, rule: verdict.rule))
+        }
+        return KernelReports(kernels: reports)
+    }
+
+    func kernelHits(_ request: UpperRequest) throws(MCFSError) -> KernelHits {
+        let uses = try mount(at: request.mountpoint).kernels.activity.uses
+        return KernelHits(
+            kernels: uses.sorted { $0.key < $1.key }.map {
+                KernelHits.Count(path: $0.key, hits: $0.value.hits, lastHit: $0.value.last)
+            })
+    }
+
     // MARK: ls
 
     /// Verdicts of what a listing shows, as far as they are known: nothing is fetched for it.
