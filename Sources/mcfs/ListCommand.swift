@@ -38,9 +38,12 @@ struct ListCommand: ParsableCommand {
 
     /// Directories end with a slash, control characters are shown as `?`.
     static func shown(_ path: String, isDirectory: Bool) -> String {
-        let path = String(
-            String.UnicodeScalarView(path.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? "?" : $0 }))
-        return path + (isDirectory ? "/" : "")
+        let hasControl = path.utf8.contains { $0 < 32 || $0 == 127 }
+        let shown =
+            hasControl
+            ? String(String.UnicodeScalarView(path.unicodeScalars.map { $0.value < 32 || $0.value == 127 ? "?" : $0 }))
+            : path
+        return isDirectory ? shown + "/" : shown
     }
 
     static func table(_ entries: [ListedEntry]) -> String {

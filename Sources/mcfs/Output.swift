@@ -17,6 +17,11 @@ struct Output: Sendable {
         }
     }
 
+    /// The same where the document is written by hand, because there may be ten thousand of what it lists.
+    func result(document: @autoclosure () -> [UInt8], text: @autoclosure () -> String) {
+        write(json ? document() : Array((text() + "\n").utf8))
+    }
+
     /// One JSON object on one line, for commands that print a stream of them.
     func line(_ value: some Encodable) throws(MCFSError) { write(try JSON.line(value) + [UInt8(ascii: "\n")]) }
 

@@ -25,6 +25,9 @@ struct RootCommand: ParsableCommand {
                     PrefetchCommand.self, PinCommand.self, UnpinCommand.self, EvictCommand.self, CollectCommand.self,
                     VerifyCommand.self,
                 ]),
+            CommandGroup(
+                name: "Kernels:",
+                subcommands: [IndexCommand.self, KernelListCommand.self, PruneCommand.self, WarmCommand.self]),
             CommandGroup(name: "Service:", subcommands: [DaemonCommand.self]),
         ])
 }

@@ -3,25 +3,26 @@ struct Table {
     enum Alignment { case left, right }
 
     private let alignments: [Alignment]
-    private var rows: [[String]] = []
+    private var rows: [[(text: String, width: Int)]] = []
 
     init(_ alignments: [Alignment]) { self.alignments = alignments }
 
-    mutating func add(_ cells: String...) { rows.append(cells) }
+    mutating func add(_ cells: String...) { rows.append(cells.map { ($0, $0.count) }) }
 
     var text: String {
-        let widths = alignments.indices.map { column in rows.map { $0.count > column ? $0[column].count : 0 }.max() ?? 0
-        }
-        return rows.map { row in
-            var line = ""
+        var widths = Array(repeating: 0, count: alignments.count)
+        for row in rows { for (column, cell) in row.enumerated() { widths[column] = max(widths[column], cell.width) } }
+        var text = ""
+        for row in rows {
+            if !text.isEmpty { text += "\n" }
             for (column, cell) in row.enumerated() {
-                let padding = String(repeating: " ", count: max(0, widths[column] - cell.count))
-                let isLast = column == row.count - 1
-                line +=
-                    (column == 0 ? "" : "  ")
-                    + (alignments[column] == .right ? padding + cell : cell + (isLast ? "" : padding))
+                let padding = widths[column] - cell.width
+                if column > 0 { text += "  " }
+                if alignments[column] == .right { for _ in 0..<padding { text += " " } }
+                text += cell.text
+                if alignments[column] == .left, column < row.count - 1 { for _ in 0..<padding { text += " " } }
             }
-            return line
-        }.joined(separator: "\n")
+        }
+        return text
     }
 }

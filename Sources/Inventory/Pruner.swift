@@ -1,0 +1,81 @@
+internal import Glibc
+package import MCFSCore
+
+/// Removes what a plan says, as any user of the folder would, beside engines that run.
+///
+/// First no kernel of the plan is to be found any more as it was: its group record is replaced by one that does not list
+/// what will go, or removed. Then engines that have read the old one get time to read the rest; then files go. What is
+/// being written, or was changed since the plan was made, stays.
+package struct Pruner {
+    /// Files that are younger may be some of several that are being written.
+    package static let youngSeconds: Int64 = 60
+    /// An engine reads an entry's files within milliseconds after its group record.
+    static let grace = Duration.seconds(1)
+
+    private let plan: PrunePlan
+    private let now: Timestamp
+    private let grace: Duration
+
+    package init(_ plan: PrunePlan, now: Timestamp = .now) { self.init(plan, now: now, grace: Self.grace) }
+
+    init(_ plan: PrunePlan, now: Timestamp, grace: Duration) {
+        self.plan = plan
+        self.now = now
+        self.grace = grace
+    }
+
+    /// - Parameter onProgress: called with how many of the plan's bytes are done.
+    package func run(onProgress: (UInt64) -> Void = { _ in }) -> PruneReport {
+        var report = PruneReport()
+        for leftover in plan.leftovers { try? Place(leftover.path, below: leftover.root).removeLeftover(now: now) }
+        // What lies in another entry goes before it.
+        let begun = plan.items.reversed().compactMap { item in
+            report.result(of: item.kernel) { try EntryRemoval(beginning: item, plan.extent, now: now) }
+        }
+        if !begun.isEmpty { sleep(for: grace) }
+        var done: UInt64 = 0
+        for removal in begun {
+            if let bytes = report.result(of: removal.item.kernel, { try removal.finish(now: now) }) {
+                report.bytesFreed &+= bytes
+                report.kernels += 1
+            }
+            done &+= removal.item.bytes
+            onProgress(done)
+        }
+        return report
+    }
+}
+
+/// What a prune did.
+package struct PruneReport: Sendable {
+    package var kernels = 0
+    package var bytesFreed: UInt64 = 0
+    /// Kernels that stay because they are being written, or were changed in the meantime.
+    package var beingWritten = 0
+    /// Kernels that stay for another reason: a sentence each.
+    package var kept: [String] = []
+    /// The first failure.
+    package var failure: Errno?
+
+    /// What `body` returns; nil, and noted why, where the kernel stays or is gone already.
+    fileprivate mutating func result<Value>(of kernel: IndexedKernel, _ body: () throws -> Value) -> Value? {
+        do { return try body() } catch EntryRemoval.Stay.isWritten {
+            beingWritten += 1
+        } catch EntryRemoval.Stay.isNeeded(let reason) {
+            kept.append("\(kernel.pathText): \(reason)")
+        } catch {
+            let error = error as? Errno ?? .io
+            if error == .noEntry { return nil }
+            kept.append("\(kernel.pathText): \(error)")
+            failure = failure ?? error
+        }
+        return nil
+    }
+}
+
+private func sleep(for duration: Duration) {
+    let (seconds, attoseconds) = duration.components
+    var left = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+    var rest = left
+    while nanosleep(&left, &rest) != 0, errno == EINTR { left = rest }
+}
