@@ -19,6 +19,8 @@ enum JSONValue: Hashable, Sendable {
 
     /// Deeper than any of the files that are read here, and no danger to a thread's stack.
     static let depthMax = 32
+    /// A value takes much more memory than the two bytes that can be all of it.
+    static let valuesMax = 1 << 20
 
     /// - Throws: a sentence's end: "is not JSON (byte 12)".
     init(_ bytes: [UInt8]) throws(MetadataFlaw) {
@@ -47,6 +49,7 @@ enum JSONValue: Hashable, Sendable {
 private struct Reader {
     private let bytes: UnsafeBufferPointer<UInt8>
     private var position = 0
+    private var valueCount = 0
 
     init(_ bytes: UnsafeBufferPointer<UInt8>) {
         self.bytes = bytes
@@ -58,6 +61,8 @@ private struct Reader {
 
     mutating func value(depth: Int) throws(MetadataFlaw) -> JSONValue {
         guard depth < JSONValue.depthMax else { throw MetadataFlaw("is nested too deeply") }
+        valueCount += 1
+        guard valueCount <= JSONValue.valuesMax else { throw MetadataFlaw("holds too many values") }
         let value: JSONValue
         switch peek {
         case UInt8(ascii: "{"): value = try object(depth: depth)

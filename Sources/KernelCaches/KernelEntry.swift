@@ -10,8 +10,8 @@ package struct KernelEntry: Sendable {
     package let directory: Tree.Index
     /// Files to read for a `KernelDescription`, in order of preference. Empty: names say all that can be known.
     package let metadata: [Tree.Index]
-    /// Bytes of a metadata file that are enough; nil: the whole file. What is larger than
-    /// `KernelDescription.metadataBytesMax` is not read, and its entry stays unknown.
+    /// As many first bytes of a metadata file are enough. nil: the whole file, which is not read where it is larger than
+    /// `KernelDescription.metadataBytesMax`.
     package let metadataBytes: UInt64?
     /// Entries, as positions in the survey, that lie in this one. Of vLLM's directories only.
     package internal(set) var parts: [Int] = []

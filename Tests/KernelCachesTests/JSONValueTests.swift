@@ -53,4 +53,10 @@ struct JSONValueTests {
         let bytes = Array(String(repeating: opening, count: (1 << 20) / opening.utf8.count).utf8)
         #expect(throws: MetadataFlaw("is nested too deeply")) { try JSONValue(bytes) }
     }
+
+    @Test("the number of values has an end")
+    func values() {
+        let bytes = Array("[\(String(repeating: "0,", count: JSONValue.valuesMax))0]".utf8)
+        #expect(throws: MetadataFlaw("holds too many values")) { try JSONValue(bytes) }
+    }
 }

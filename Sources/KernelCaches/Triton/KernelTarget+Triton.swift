@@ -19,7 +19,7 @@ extension KernelTarget {
             throw MetadataFlaw("says that it is for \(architecture) and was built for \(other)")
         }
         var size: Int?
-        if let warpSize {
+        if let warpSize, warpSize != .null {
             // gfx10 and later can do both.
             let possible = backend == .hip && architecture.warpSize == 32 ? [32, 64] : [architecture.warpSize]
             guard let number = warpSize.integer, possible.contains(number) else {
