@@ -37,7 +37,6 @@ package struct KernelDescription: Hashable, Sendable, Codable {
             case .flashinfer: try readFlashInfer(directoryName)
             case .nim: try readNIM(directoryName)
             case .vllm: hash = short(String(decoding: directoryName, as: UTF8.self))
-            case .inductor: throw MetadataFlaw("is of no known format")
             }
         } catch {
             problem = "its metadata \(error.text)"
