@@ -2,7 +2,7 @@
 package struct KernelReport: Codable, Sendable {
     /// Of its directory, in the tree.
     package var path: String
-    /// `triton`, `vllm`, `flashinfer`, `deepgemm`, `nim`, `inductor`.
+    /// `triton`, `vllm`, `flashinfer`, `deepgemm`, `nim`.
     package var kind: String
     package var name: String?
     /// In hex digits.

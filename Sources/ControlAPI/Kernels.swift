@@ -129,7 +129,7 @@ package struct Explanation: Codable, Sendable {
     package struct Entry: Codable, Sendable {
         /// In the mount.
         package var path: String
-        /// `triton`, `vllm`, `flashinfer`, `deepgemm`, `nim`, `inductor`.
+        /// `triton`, `vllm`, `flashinfer`, `deepgemm`, `nim`.
         package var kind: String
         package var name: String?
         package var needs: String?

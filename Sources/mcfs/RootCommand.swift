@@ -18,16 +18,16 @@ struct RootCommand: ParsableCommand {
                 ]),
             CommandGroup(
                 name: "Kernels:",
-                subcommands: [GPUCommand.self, CheckCommand.self, ExplainCommand.self, ViewCommand.self]),
+                subcommands: [
+                    GPUCommand.self, CheckCommand.self, ExplainCommand.self, ViewCommand.self, IndexCommand.self,
+                    KernelListCommand.self, PruneCommand.self, WarmCommand.self,
+                ]),
             CommandGroup(
                 name: "Local bytes:",
                 subcommands: [
                     PrefetchCommand.self, PinCommand.self, UnpinCommand.self, EvictCommand.self, CollectCommand.self,
                     VerifyCommand.self,
                 ]),
-            CommandGroup(
-                name: "Kernels:",
-                subcommands: [IndexCommand.self, KernelListCommand.self, PruneCommand.self, WarmCommand.self]),
             CommandGroup(name: "Service:", subcommands: [DaemonCommand.self]),
         ])
 }
