@@ -3,6 +3,7 @@ internal import Catalog
 internal import ChunkStore
 internal import ControlAPI
 internal import Glibc
+internal import GPUCompat
 internal import KernelCaches
 internal import Logging
 internal import MCFSCore
@@ -122,6 +123,7 @@ final class MountService: Sendable {
                     "references": "\(references.map(\.resolution.resolved).joined(separator: " "))",
                 ])
             if !made.kernels.survey.entries.isEmpty, gpuChoice == .host, made.kernels.gpus.isEmpty {
+                for problem in hostGPUs.findings().problems { job.warn(problem) }
                 job.warn("no GPU was found on this host, so all kernels show; give --gpu to say which to show")
             }
             settle(made, prefetch: request.prefetch)

@@ -22,11 +22,10 @@ package enum GPUSpec {
         if architecture == nil, let product = Product.named(text) {
             (name, architecture) = (product.name, product.architecture)
         }
-        let shown = text.count > 64 ? text.prefix(64) + "…" : text[...]
         guard let architecture else {
             let near = Product.near(text)
             let hint = near.isEmpty ? "" : "; near to it: \(near.joined(separator: ", "))"
-            throw MCFSError(.usage, "\"\(shown)\" is no GPU that mcfs knows; \(accepted)\(hint)")
+            throw MCFSError(.usage, "\"\(text.asName)\" is no GPU that mcfs knows; \(accepted)\(hint)")
         }
         if case .gfx(let gfx) = architecture, gfx.isGeneric {
             throw MCFSError(.usage, "\(gfx) is what kernels are built for, and no GPU; name one, such as gfx1100")

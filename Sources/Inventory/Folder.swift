@@ -23,7 +23,8 @@ struct Folder {
 
         private static func nanoseconds(_ time: timespec) -> Int64 {
             let (seconds, overflow) = Int64(time.tv_sec).multipliedReportingOverflow(by: 1_000_000_000)
-            return overflow ? (time.tv_sec < 0 ? .min : .max) : seconds.addingReportingOverflow(Int64(time.tv_nsec)).partialValue
+            return overflow
+                ? (time.tv_sec < 0 ? .min : .max) : seconds.addingReportingOverflow(Int64(time.tv_nsec)).partialValue
         }
 
         /// As the inventory keeps it.

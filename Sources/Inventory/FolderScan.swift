@@ -95,7 +95,9 @@ private struct Walk {
         }
         for item in items {
             if item.name.starts(with: Folder.ownPrefix.utf8) {
-                if item.name.starts(with: Place.prunedPrefix.utf8) { leftovers.append(path + [UInt8(ascii: "/")] + item.name) }
+                if item.name.starts(with: Place.prunedPrefix.utf8) {
+                    leftovers.append(path + [UInt8(ascii: "/")] + item.name)
+                }
                 continue
             }
             var place = place

@@ -45,7 +45,9 @@ package final class KernelInventory: Sendable {
                 db, sql: "SELECT \(KernelRow.columns) FROM kernel WHERE \(rows.condition) ORDER BY \(order.sql)",
                 arguments: rows.arguments)
             while let row = try found.next() {
-                if let kernel = KernelRow.kernel(row), filter.matches(kernel, now: now.seconds) { kernels.append(kernel) }
+                if let kernel = KernelRow.kernel(row), filter.matches(kernel, now: now.seconds) {
+                    kernels.append(kernel)
+                }
             }
             return kernels
         }
@@ -74,7 +76,8 @@ package final class KernelInventory: Sendable {
     package func index(folder: String, now: Timestamp = .now) throws(MCFSError) -> IndexReport {
         let before = try entries(in: folder)
         do {
-            let kernels = try FolderKernels(in: folder, known: before.compactMapValues(\.known), now: now.nanosecondsSince1970)
+            let kernels = try FolderKernels(
+                in: folder, known: before.compactMapValues(\.known), now: now.nanosecondsSince1970)
             return try replace(folder, before, with: kernels, now: now)
         } catch {
             guard error.code == .notFound, !before.isEmpty else { throw error }
@@ -112,7 +115,8 @@ package final class KernelInventory: Sendable {
         _ kernels: [IndexedKernel], of reference: String, now: Timestamp = .now
     ) throws(MCFSError) -> IndexReport {
         try replace(
-            reference, isReference: true, try entries(in: reference), with: kernels.map { Entry(kernel: $0, known: nil) },
+            reference, isReference: true, try entries(in: reference),
+            with: kernels.map { Entry(kernel: $0, known: nil) },
             keeping: [], now: now)
     }
 

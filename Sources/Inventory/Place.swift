@@ -35,7 +35,9 @@ struct Place {
     /// One that is young may be another process's that is at work.
     func removeLeftover(now: Timestamp) throws(Errno) {
         let status = try parent.status(of: name)
-        guard Folder.Stamp(status).changed < now.nanosecondsSince1970 - Pruner.youngSeconds * 1_000_000_000 else { return }
+        guard Folder.Stamp(status).changed < now.nanosecondsSince1970 - Pruner.youngSeconds * 1_000_000_000 else {
+            return
+        }
         if status.st_mode & S_IFMT == S_IFDIR { _ = try parent.removeTree(name) } else { try parent.remove(name) }
     }
 }

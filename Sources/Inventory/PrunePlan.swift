@@ -112,7 +112,8 @@ package struct PrunePlan: Sendable {
                 let signature = kernel.signature
             else { continue }
             let likeness = Likeness(
-                name: kernel.name, backend: kernel.backend, arch: kernel.arch, signature: signature, bytes: kernel.bytes)
+                name: kernel.name, backend: kernel.backend, arch: kernel.arch, signature: signature, bytes: kernel.bytes
+            )
             groups[likeness, default: []].append((position, kernel))
         }
         var duplicates: Set<Int> = []

@@ -91,10 +91,12 @@ enum UserProgram {
     /// As a shell reads it back.
     static func quoted(_ words: [String]) -> String {
         words.map { word in
-            let isPlain = !word.isEmpty && word.utf8.allSatisfy { byte in
-                byte < 128 && (Character(Unicode.Scalar(byte)).isLetter || Character(Unicode.Scalar(byte)).isNumber)
-                    || "-_./:=@%+,".utf8.contains(byte)
-            }
+            let isPlain =
+                !word.isEmpty
+                && word.utf8.allSatisfy { byte in
+                    byte < 128 && (Character(Unicode.Scalar(byte)).isLetter || Character(Unicode.Scalar(byte)).isNumber)
+                        || "-_./:=@%+,".utf8.contains(byte)
+                }
             return isPlain ? word : "'" + word.replacing("'", with: "'\\''") + "'"
         }.joined(separator: " ")
     }

@@ -17,7 +17,8 @@ struct PruneCommand: ParsableCommand {
     @OptionGroup var common: CommonOptions
     @OptionGroup var options: KernelFilterOptions
 
-    @Argument(help: ArgumentHelp("A folder or mountpoint (default: all folders of the inventory).", valueName: "folder"))
+    @Argument(
+        help: ArgumentHelp("A folder or mountpoint (default: all folders of the inventory).", valueName: "folder"))
     var folder: String?
 
     @Flag(help: "Remove the text on the way to the binary only. This is the default.")
@@ -32,7 +33,8 @@ struct PruneCommand: ParsableCommand {
     @Flag(help: "Remove kernels that no GPU of this host can run, whole.")
     var incompatible = false
 
-    @Option(help: ArgumentHelp("With --incompatible: these GPUs instead of this host's, such as sm_90.", valueName: "spec"))
+    @Option(
+        help: ArgumentHelp("With --incompatible: these GPUs instead of this host's, such as sm_90.", valueName: "spec"))
     var gpu: [String] = []
 
     @Flag(help: "Show what would go, and remove nothing.")
@@ -72,8 +74,10 @@ struct PruneCommand: ParsableCommand {
         for reason in report.kept.prefix(10) { output.warn(reason) }
         try output.result(PruneResult(plan, report, dryRun: false), text: Self.text(plan, report))
         if let failure = report.failure {
-            let code: MCFSError.Code = failure.rawValue == EACCES || failure.rawValue == EPERM ? .unauthorized : .localIO
-            throw MCFSError(code, "\(count(report.kept.count, "kernel")) could not be pruned: \(failure)", cause: failure)
+            let code: MCFSError.Code =
+                failure.rawValue == EACCES || failure.rawValue == EPERM ? .unauthorized : .localIO
+            throw MCFSError(
+                code, "\(count(report.kept.count, "kernel")) could not be pruned: \(failure)", cause: failure)
         }
     }
 
@@ -86,7 +90,8 @@ struct PruneCommand: ParsableCommand {
             let why = findings.problems.first.map { ": \($0)" } ?? ""
             throw MCFSError(
                 .configuration,
-                "which GPUs this host has is not \(findings.gpus.isEmpty ? "known" : "wholly known")\(why); name them with --gpu")
+                "which GPUs this host has is not \(findings.gpus.isEmpty ? "known" : "wholly known")\(why); name them with --gpu"
+            )
         }
         return .foreign(findings.gpus)
     }
@@ -104,7 +109,9 @@ struct PruneCommand: ParsableCommand {
     }
 
     private func confirm(_ plan: PrunePlan) throws(MCFSError) {
-        Output.standardError("About to \(Self.what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes)). Continue? [y/N] ")
+        Output.standardError(
+            "About to \(Self.what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes)). Continue? [y/N] "
+        )
         let answer = readLine() ?? ""
         guard ["y", "yes"].contains(answer.lowercased()) else {
             throw MCFSError(.cancelled, "nothing was removed; with -y nothing is asked")

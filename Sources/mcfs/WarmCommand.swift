@@ -42,7 +42,8 @@ struct WarmCommand: ParsableCommand {
             valueName: "variable"))
     var env: [String] = []
 
-    @Option(name: .shortAndLong, help: ArgumentHelp("Pack the cache into this file, a gzipped tarball.", valueName: "file"))
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("Pack the cache into this file, a gzipped tarball.", valueName: "file"))
     var output: String?
 
     @Option(help: ArgumentHelp("Not there yet: this mcfs packs no images.", valueName: "reference"))
@@ -53,7 +54,8 @@ struct WarmCommand: ParsableCommand {
 
     func validate() throws {
         if push != nil {
-            throw ValidationError("--push is not there yet: this mcfs packs no images; use --output and a tool for images.")
+            throw ValidationError(
+                "--push is not there yet: this mcfs packs no images; use --output and a tool for images.")
         }
         if image?.hasPrefix("-") ?? false { throw ValidationError("'\(image ?? "")' is no image.") }
         if model.isEmpty { throw ValidationError("--model needs a model.") }
@@ -73,12 +75,15 @@ struct WarmCommand: ParsableCommand {
         let status = try UserProgram.run(container.command, input: container.isInteractive)
         guard status == 0 else {
             throw MCFSError(
-                .failed, "the container of \(container.image) ended with status \(status); what it left is in \(directory)")
+                .failed,
+                "the container of \(container.image) ended with status \(status); what it left is in \(directory)")
         }
         let bytes = DirectoryUsage.bytes(directory)
         guard bytes > 0 else {
             throw MCFSError(
-                .failed, "the container of \(container.image) ended well and left nothing at \(container.cacheRoot); does it use VLLM_CACHE_ROOT?")
+                .failed,
+                "the container of \(container.image) ended well and left nothing at \(container.cacheRoot); does it use VLLM_CACHE_ROOT?"
+            )
         }
         let file = try output.map { try Self.pack(directory, to: $0) }
         try common.output.result(
@@ -88,7 +93,9 @@ struct WarmCommand: ParsableCommand {
 
     private func container(in directory: String) throws(MCFSError) -> EngineContainer {
         let environment = Environment.ofThisProcess
-        guard let runtime = runtime ?? EngineContainer.Runtime.allCases.first(where: { UserProgram.isOnPath($0.rawValue, environment) })
+        guard
+            let runtime = runtime
+                ?? EngineContainer.Runtime.allCases.first(where: { UserProgram.isOnPath($0.rawValue, environment) })
         else { throw MCFSError(.notFound, "neither podman nor docker is on PATH; install one of them") }
         let devices: EngineContainer.Devices = rocm ? .amd : .nvidia
         // By its name only: a value would stand in the list of processes.
@@ -110,7 +117,8 @@ struct WarmCommand: ParsableCommand {
         for path in [parent, engineCacheDir] where path.contains(":") || !path.hasPrefix("/") {
             throw MCFSError(.usage, "'\(path)' cannot be a volume: it must be absolute and have no colon")
         }
-        return (parent == "/" ? "" : parent) + "/" + String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return (parent == "/" ? "" : parent) + "/"
+            + String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     private static func packing(_ directory: String, to file: String) -> [String] {
@@ -124,7 +132,8 @@ struct WarmCommand: ParsableCommand {
         let status = try UserProgram.run(packing(directory, to: partial), input: false)
         guard status == 0, rename(partial, path) == 0 else {
             unlink(partial)
-            throw MCFSError(.localIO, "cannot pack \(directory) into \(path): tar ended with status \(status); the folder is kept")
+            throw MCFSError(
+                .localIO, "cannot pack \(directory) into \(path): tar ended with status \(status); the folder is kept")
         }
         return path
     }

@@ -72,7 +72,9 @@ enum GPUChoice: Sendable, Equatable {
     /// May block, where GPUs are looked for.
     func gpus(of host: HostGPUs) -> [GPU] {
         switch self {
-        case .host: host.findings().gpus
+        case .host:
+            // A GPU that could not be looked at may run what the others do not: nothing is hidden then.
+            host.findings().isComplete ? host.findings().gpus : []
         case .none: []
         case .these(let gpus): gpus
         }

@@ -14,8 +14,8 @@ package struct GPUFindings: Sendable, Hashable {
     package var problems: [String]
     /// Where the GPUs were found.
     package var sources: [Source]
-    /// false where there is, or may be, a GPU that is not in `gpus`: then "foreign to these" is not "foreign to the host",
-    /// and nothing may be hidden.
+    /// false where there is, or may be, a GPU that is not in `gpus`: then what is foreign to these is not foreign to
+    /// the host, and nothing may be hidden.
     package var isComplete: Bool
 
     package init(

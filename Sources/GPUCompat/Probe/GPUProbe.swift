@@ -3,8 +3,8 @@ package import MCFSCore
 /// Looks for the GPUs of this host: NVIDIA's through NVML, or in /proc/driver/nvidia and on the PCI bus where NVML does
 /// not answer; AMD's in KFD's topology in sysfs. No library is linked, and no device is opened by us.
 ///
-/// A card that AMD's driver shows as several partitions is one GPU here: its kernels are the same ones. A MIG instance of
-/// NVIDIA's stands for itself, because CUDA gives a process no other part of that GPU.
+/// A card that AMD's driver shows as several partitions is one GPU here: its kernels are the same ones. A MIG instance
+/// of NVIDIA's stands for itself, because CUDA gives a process no other part of that GPU.
 ///
 /// `CUDA_VISIBLE_DEVICES`, `NVIDIA_VISIBLE_DEVICES` and their like are not applied: they choose for one process, while
 /// what is found here serves every process that reads a mount. `HSA_XNACK` and `HSA_OVERRIDE_GFX_VERSION` change which
@@ -26,8 +26,8 @@ package struct GPUProbe: Sendable {
         kfd = Attempt("gpu-kfd") { KFDTopology(files: files, environment: environment).find() }
     }
 
-    /// Blocks the calling thread for at most about `limit`. A library or a driver that hangs costs this time once: until
-    /// it answers it is not asked again, and each look says so.
+    /// Blocks the calling thread for at most about `limit`. A library or a driver that hangs costs this time once:
+    /// until it answers it is not asked again, and each look says so.
     package func find(within limit: Duration) -> GPUFindings {
         let deadline = Deadline(after: limit)
         let asked = (nvml: nvml.ask(), files: driverFiles.ask(), kfd: kfd.ask())

@@ -39,7 +39,8 @@ struct KFDTopology {
             guard let gpu = gpu(node, number, properties) else {
                 let device = hexadecimal(properties["device_id"] ?? 0, digits: 4)
                 findings.problems.append(
-                    "the AMD GPU of KFD's node \(node) (device \(device)) is of no known architecture; name it with --gpu"
+                    "the AMD GPU of KFD's node \(node) (device \(device)) is of no known architecture; "
+                        + "name it with --gpu"
                 )
                 findings.isComplete = false
                 continue

@@ -1,7 +1,7 @@
 /// What LLVM publishes about which code object runs where (llvm/docs/AMDGPUUsage.rst, "Processors").
 enum GFXTables {
-    /// The processors of each generic one. Each was added with version 1: `llvm::AMDGPU::GenericVersion` (LLVM 23) has no
-    /// other. gfx11-7, gfx12-5 and gfx13 are of the newest LLVM only. gfx908 and gfx90a are in none.
+    /// The processors of each generic one. Each was added with version 1: `llvm::AMDGPU::GenericVersion` (LLVM 23) has
+    /// no other. gfx11-7, gfx12-5 and gfx13 are of the newest LLVM only. gfx908 and gfx90a are in none.
     static let generic: [(name: String, members: [(processor: String, sinceVersion: Int)])] = [
         ("gfx9-generic", ["gfx900", "gfx902", "gfx904", "gfx906", "gfx909", "gfx90c"]),
         ("gfx9-4-generic", ["gfx940", "gfx941", "gfx942", "gfx950"]),

@@ -33,8 +33,8 @@ extension KernelTarget {
     /// The rule of warps. A recorded size that no GPU has says nothing.
     private func warpMismatch(_ gpu: GPU, _ device: Architecture) -> Match? {
         guard let warpSize, [32, 64].contains(warpSize), warpSize != device.warpSize else { return nil }
-        // From gfx10 on a wavefront is as the code was compiled (LLVM, AMDGPUUsage.rst, wavefrontsize64); Triton asks for
-        // one size all the same.
+        // From gfx10 on a wavefront is as the code was compiled (LLVM, AMDGPUUsage.rst, wavefrontsize64); Triton asks
+        // for one size all the same.
         if case .gfx(let device) = device, device.major >= 10, form != .tritonEntry { return nil }
         return .foreign(
             .warpSize, "built for warps of \(warpSize) threads; those of \(gpu.label) have \(device.warpSize)")

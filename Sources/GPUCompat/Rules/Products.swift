@@ -3,19 +3,22 @@ struct Product {
     let name: String
     let architecture: Architecture
     private let words: [String]
+    /// See `compact(_:)`.
+    private let compact: String
 
     private init(_ name: String, _ architecture: Architecture) {
         self.name = name
         self.architecture = architecture
         words = Self.words(name)
+        compact = Self.compact(words)
     }
 
-    /// The product whose words all stand in `text`, in this order: `A100` for `NVIDIA A100-SXM4-80GB`; the longest name of
-    /// several: `GB200`, `RTX 6000 Ada`. `rtx4090` is `RTX 4090`, too.
+    /// The product whose words all stand in `text`, in this order: `A100` for `NVIDIA A100-SXM4-80GB`; the longest name
+    /// of several: `GB200`, `RTX 6000 Ada`. `rtx4090` is `RTX 4090`, too.
     static func named(_ text: some StringProtocol) -> Product? {
         let words = words(text)
         let compact = compact(words)
-        let found = all.filter { $0.words.isSubsequence(of: words) || Self.compact($0.words) == compact }
+        let found = all.filter { $0.words.isSubsequence(of: words) || $0.compact == compact }
         return found.max { $0.name.utf8.count < $1.name.utf8.count }
     }
 
@@ -25,8 +28,8 @@ struct Product {
         let wanted = compact(words)
         guard !wanted.isEmpty, wanted.utf8.count <= 64 else { return [] }
         let candidates = all.compactMap { product -> (name: String, distance: Int)? in
-            let distance = editDistance(Array(wanted.utf8), Array(compact(product.words).utf8))
-            let isPart = words.isSubsequence(of: product.words)
+            let distance = editDistance(Array(wanted.utf8), Array(product.compact.utf8))
+            let isPart = words.isSubsequence(of: product.words) || product.compact.hasPrefix(wanted)
             return isPart || distance <= min(2, wanted.utf8.count / 2) ? (product.name, isPart ? 0 : distance) : nil
         }
         return candidates.sorted { ($0.distance, $0.name) < ($1.distance, $1.name) }.prefix(4).map(\.name)
