@@ -6,6 +6,7 @@ package struct KernelCacheImage: Sendable {
         "cache.triton.image/", "cache.vllm.image/", "cache.habana.image/", "io.kserve.km/",
     ]
     private static let folders = ["io.triton.cache", "io.vllm.cache", "io.habana.cache"]
+    private static let manifests = ["io.triton.manifest/manifest.json", "io.vllm.manifest/manifest.json"]
     private let prefixes: [TreePath]
 
     /// nil for other images.
@@ -24,6 +25,15 @@ package struct KernelCacheImage: Sendable {
         layers.contains { layer in
             layer.contains { entry in prefixes.contains { entry.path.removing(prefix: $0) != nil } }
         }
+    }
+
+    /// The list of what the kernels need that a layer brings; nil where it has none.
+    package func manifest(in layer: [TreeEntry]) -> Content? {
+        let paths = Self.manifests.compactMap { try? TreePath($0) }
+        for entry in layer.reversed() {
+            if case .file(let content) = entry.kind, paths.contains(entry.path) { return content }
+        }
+        return nil
     }
 
     /// A layer's entries with the cache's folder as the root, and nothing else.

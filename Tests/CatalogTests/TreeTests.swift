@@ -130,3 +130,17 @@ import Testing
         #expect(tree.layout(ofSource: 0).contents(overlapping: ByteRange(0, 1 << 20)).count == 256)
     }
 }
+
+@Suite struct KernelManifestTests {
+    @Test("a source tells where a manifest of kernels lies in it; what cannot be one is none")
+    func roundTrip() throws {
+        let content = Content(id: BlobID(origin: "layer", "5"), size: 7, source: 0, offset: 1 << 40)
+        var source = SourceDescriptor(["kind": "x"])
+        #expect(source.kernelManifest == nil)
+        source.kernelManifest = content
+        #expect(source.kernelManifest == content && source["kind"] == "x")
+        for text in ["", "1 2", "1 2 nothing", "-1 2 \(content.id)"] {
+            #expect(SourceDescriptor(["kernelManifest": text]).kernelManifest == nil)
+        }
+    }
+}

@@ -379,6 +379,9 @@ def kernel_image(registry, fault_proxy, tmp_path):
     layout = images.Layout(tmp_path / "image")
     entries = [(arch, kernel(number, arch, MIB)) for number, arch in enumerate(ARCHES * 5)]
     members = [member for _, files in entries for member in files]
+    rows = [{"hash": json.loads(files[2][1])["hash"], "backend": "cuda", "arch": str(arch), "warp_size": 32}
+            for arch, files in entries]
+    members.append(("io.triton.manifest/manifest.json", json.dumps({"triton": rows}).encode()))
     layout.image(
         [layout.blob(images.tar(*members), images.LAYER)], labels=labels(len(entries), ARCHES))
     images.push(layout.path, registry, "kernels", "tar")
@@ -404,6 +407,7 @@ def test_check_answers_from_labels_before_any_layer_is_fetched(mcfs, kernel_imag
     check = mcfs.run("check", "--gpu", "gfx942", reference, json=True, code=10).json
     assert check["from"] == "labels" and check["entries"] == check["incompatible"] == 40
     assert proxy.bytes < MIB // 4
-    # One match passes no whole image: where labels name several targets, each entry is looked at.
+    # One match passes no whole image: where labels name several targets, each entry is looked at, in the manifest.
     check = mcfs.run("check", "--gpu", "sm_90", reference, json=True, code=11).json
-    assert check["from"] == "metadata" and check["compatible"] == 5 and check["incompatible"] == 35
+    assert check["from"] == "manifest" and check["compatible"] == 5 and check["incompatible"] == 35
+    assert all(kernel["name"] == "kernel" for kernel in check["kernels"])

@@ -31,6 +31,30 @@ struct KernelReader: Sendable {
         }
     }
 
+    /// What the manifests of images say of kernels that nothing is known of. Blocks while those are read, a file for each
+    /// layer; one that cannot be had or read tells nothing.
+    func fromManifests(_ missing: [Int]) -> [(Int, KernelDescription)] {
+        var found: [(Int, KernelDescription)] = []
+        var missing = missing
+        for (number, descriptor) in tree.sources.enumerated() where !missing.isEmpty {
+            guard let content = descriptor.kernelManifest, content.size <= UInt64(CacheManifest.bytesMax) else { continue }
+            let file = FileContent(
+                id: content.id, size: content.size, source: sources[number], offset: content.offset,
+                layout: tree.layout(ofSource: number))
+            guard let bytes = try? cache.bytes(of: file, count: content.size), let manifest = CacheManifest(bytes) else {
+                continue
+            }
+            for position in missing {
+                if let description = manifest.description(of: survey.entries[position], in: tree) {
+                    found.append((position, description))
+                }
+            }
+            let told = Set(found.map(\.0))
+            missing.removeAll { told.contains($0) }
+        }
+        return found
+    }
+
     /// Reads what is missing. Blocks; what cannot be had stays nil, and what fails is thrown at the end.
     ///
     /// - Parameter found: gets each batch: positions in the survey, and what is known of them now.

@@ -16,6 +16,7 @@ extension Mount {
     ) throws(MCFSError) {
         if kernels.survey.entries.isEmpty { return }
         let gpus = gpuChoice.gpus(of: host)
+        kernels.learn(reader.fromManifests(kernels.undescribed))
         judgeKernels(by: gpus)
         try reader.read(kernels.undescribed, progress: progress, isCancelled: isCancelled) { [self] found in
             kernels.learn(found)

@@ -96,19 +96,26 @@ extension MountService {
         var tree: Tree
         var sources: [any ByteSource]
         var view: KernelView
+        /// What told: `manifest` or `metadata`.
+        var from: String
     }
 
     /// What the kernels of a selection need, read where it is not known, and judged.
+    ///
+    /// - Parameter believesManifests: what an image's manifest says is enough; it says less than the metadata.
     func judge(
-        tree: Tree, sources: [any ByteSource], gpus: [GPU], job: Job
+        tree: Tree, sources: [any ByteSource], gpus: [GPU], believesManifests: Bool = true, job: Job
     ) throws(MCFSError) -> JudgedTree {
         let survey = KernelSurvey(tree)
         let reader = KernelReader(catalog: catalog, cache: cache, tree: tree, sources: sources, survey: survey)
         let view = KernelView(tree, survey, reader.known(), KernelActivity([:]), mountpoint: "")
+        let told = believesManifests ? reader.fromManifests(view.undescribed) : []
+        view.learn(told)
+        let isTold = !told.isEmpty && view.undescribed.isEmpty
         try reader.read(view.undescribed, progress: job, isCancelled: { job.isCancelled }) { view.learn($0) }
         try job.checkCancellation()
         _ = view.judge(by: gpus)
-        return JudgedTree(tree: tree, sources: sources, view: view)
+        return JudgedTree(tree: tree, sources: sources, view: view, from: isTold ? "manifest" : "metadata")
     }
 
     private func tree(_ target: String, caller: Caller, job: Job) throws(MCFSError) -> (
@@ -132,7 +139,7 @@ extension MountService {
         }
         let (tree, sources, top) = try tree(request.target, caller: request.caller, job: job)
         let judged = try judge(tree: tree, sources: sources, gpus: gpus, job: job)
-        var check = Self.emptyCheck(gpus, from: "metadata")
+        var check = Self.emptyCheck(gpus, from: judged.from)
         for (position, entry) in judged.view.survey.entries.enumerated() {
             guard let path = tree.path(of: entry.directory).removing(prefix: top) else { continue }
             let (description, verdict) = judged.view.knowledge(position)
@@ -180,7 +187,9 @@ extension MountService {
     func kernels(_ request: SelectionRequest, job: Job) throws(MCFSError) -> KernelReports {
         let gpus = try GPUChoice(["auto"], configured: configuration.gpu).gpus(of: hostGPUs)
         let (tree, sources, top) = try tree(request.target, caller: request.caller, job: job)
-        let view = try judge(tree: tree, sources: sources, gpus: gpus, job: job).view
+        let view = try judge(
+            tree: tree, sources: sources, gpus: gpus, believesManifests: false, job: job
+        ).view
         var reports: [KernelReport] = []
         for (position, entry) in view.survey.entries.enumerated() {
             guard let path = tree.path(of: entry.directory).removing(prefix: top) else { continue }

@@ -1,3 +1,4 @@
+package import Catalog
 internal import GPUCompat
 
 /// The `manifest.json` that Model Cache Vault (MCV) packs beside a cache: what its Triton kernels need, without reading
@@ -33,6 +34,19 @@ package struct CacheManifest: Sendable {
             }
         }
         self.descriptions = descriptions.filter { !contradictory.contains($0.key) }
+    }
+
+    /// What it says of an entry of Triton; nil where it says nothing that can be used.
+    package func description(of entry: KernelEntry, in tree: Tree) -> KernelDescription? {
+        guard entry.kind == .triton, !entry.isOpaque,
+            let hash = tree.withName(of: entry.directory, { TritonFile.hash(ofKey: Array($0)) }),
+            var description = descriptions[hash], description.problem == nil
+        else { return nil }
+        // The metadata file is named like the kernel.
+        description.name = entry.metadata.first.map { file in
+            tree.withName(of: file) { String(decoding: $0.dropLast(".json".utf8.count), as: UTF8.self) }
+        }
+        return description
     }
 }
 

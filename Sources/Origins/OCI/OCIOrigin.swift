@@ -78,7 +78,9 @@ package final class OCIOrigin: Origin {
         var builder = TreeBuilder()
         for layer in layers {
             let entries = kernelCache?.present(layer.entries) ?? layer.entries
-            try builder.apply(layer: entries, sources: [layer.descriptor])
+            var descriptor = layer.descriptor
+            if let manifest = kernelCache?.manifest(in: layer.entries) { descriptor.kernelManifest = manifest }
+            try builder.apply(layer: entries, sources: [descriptor])
         }
         return try builder.build()
     }
