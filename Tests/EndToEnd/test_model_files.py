@@ -62,6 +62,8 @@ def test_the_beginning_of_a_tensor_brings_the_rest_of_it(mcfs, model):
     for descriptor in descriptors:
         with open(f"{folder}/plain.bin", "rb") as file:
             assert os.pread(descriptor, 8, 0) == file.read(8)
+            # The header is understood a moment after its reader has it.
+            time.sleep(0.5)
             file.seek(offset)
             assert os.pread(descriptor, 4096, offset) == file.read(4096)
     wait_until_local(mcfs, shard, TENSOR_BYTES)

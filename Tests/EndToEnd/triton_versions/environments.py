@@ -32,6 +32,7 @@ def python(version):
         # The Python that it was made with may be gone.
         if not (os.path.exists(done) and os.access(executable, os.X_OK)):
             shutil.rmtree(folder, ignore_errors=True)
+            print(f"Making {folder} for Triton {version}", file=sys.stderr)
             try:
                 _make(folder, version)
             except BaseException:
@@ -59,6 +60,6 @@ def _make(folder, version):
 if __name__ == "__main__":
     for version in VERSIONS:
         try:
-            print(python(version))
+            python(version)
         except NotInstallable as error:
             print(f"Triton {version} is not installable: {error}", file=sys.stderr)
