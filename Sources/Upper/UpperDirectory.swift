@@ -16,7 +16,6 @@ internal import Synchronization
 package final class UpperDirectory: Sendable {
     /// At the root of the upper; never shown in the mount.
     package static let hiddenName = Array(".mcfs-upper".utf8)
-    private static let workName = Array("work".utf8)
     /// Directories that are held open at most.
     private static let openFoldersMax = 512
 
@@ -73,7 +72,7 @@ package final class UpperDirectory: Sendable {
                 try? Self.finish(rename, root: descriptor)
                 log.appendDone()
             }
-            Self.clear(place, Self.workName)
+            HiddenPlace.clearWork(in: place)
             let live = Self.records(root, metadata)
             if live.isEmpty {
                 hidden.remove()
@@ -300,7 +299,7 @@ package final class UpperDirectory: Sendable {
             count += 1
             return count
         }
-        return (try hidden.work(Self.workName), Array("\(session).\(number)".utf8))
+        return (try hidden.work(), Array("\(session).\(number)".utf8))
     }
 
     /// Puts what was made in the hidden place to its own.
@@ -370,130 +369,5 @@ package final class UpperDirectory: Sendable {
             }
         }
         return records + metadata.map { .metadata($0.key, $0.value) }
-    }
-
-    private static func clear(_ place: OwnedDescriptor, _ name: [UInt8]) {
-        guard let work = try? OwnedDescriptor.open(bytes: name, at: place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
-            let names = try? entries(work).map(\.name)
-        else { return }
-        for name in names {
-            _ = name.withTerminated { unlinkat(work.rawValue, $0, 0) }
-            _ = name.withTerminated { unlinkat(work.rawValue, $0, AT_REMOVEDIR) }
-        }
-    }
-
-    package struct Entry {
-        package var name: [UInt8]
-        package var inode: UInt64
-        /// `DT_DIR` and so on; `DT_UNKNOWN` where the disk does not say.
-        package var type: UInt8
-    }
-
-    package static func entries(_ directory: OwnedDescriptor) throws(Errno) -> [Entry] {
-        // A description of its own: the position belongs to it.
-        let descriptor = try retryingOnInterrupt {
-            mcfs_openat(directory.rawValue, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
-        }
-        guard let stream = fdopendir(descriptor) else {
-            let error = Errno.current
-            Glibc.close(descriptor)
-            throw error
-        }
-        defer { closedir(stream) }
-        var entries: [Entry] = []
-        while true {
-            errno = 0
-            guard let entry = readdir(stream) else {
-                if errno != 0 { throw .current }
-                return entries
-            }
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
-            if name != [UInt8(ascii: ".")] && name != Array("..".utf8) {
-                entries.append(Entry(name: name, inode: UInt64(entry.pointee.d_ino), type: entry.pointee.d_type))
-            }
-        }
-    }
-
-    package func entries(of folder: UpperFolder) throws(Errno) -> [Entry] {
-        guard folder.isOnDisk else { return [] }
-        let all = try Self.entries(try descriptor(of: folder))
-        return folder === root ? all.filter { $0.name != Self.hiddenName } : all
-    }
-}
-
-/// The directory at the upper's root that the mount does not show. It comes to be when there is something to remember.
-private final class HiddenPlace: Sendable {
-    private struct State {
-        var directory: OwnedDescriptor?
-        var work: OwnedDescriptor?
-    }
-
-    private let root: OwnedDescriptor
-    private let state = Mutex(State())
-
-    init(root: OwnedDescriptor) { self.root = root }
-
-    func existing() throws(MCFSError) -> OwnedDescriptor? {
-        do throws(Errno) {
-            return try OwnedDescriptor.open(
-                bytes: UpperDirectory.hiddenName, at: root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-        } catch {
-            if error == .noEntry { return nil }
-            throw MCFSError(localIO: "open .mcfs-upper of the upper", error)
-        }
-    }
-
-    func directory() throws(Errno) -> OwnedDescriptor {
-        try state.withLock { state throws(Errno) in try Self.directory(&state, root) }
-    }
-
-    private static func directory(_ state: inout State, _ root: OwnedDescriptor) throws(Errno) -> OwnedDescriptor {
-        if let known = state.directory { return known }
-        let made = try make(UpperDirectory.hiddenName, in: root)
-        state.directory = made
-        return made
-    }
-
-    func work(_ name: [UInt8]) throws(Errno) -> OwnedDescriptor {
-        try state.withLock { state throws(Errno) in
-            if let known = state.work { return known }
-            let made = try Self.make(name, in: try Self.directory(&state, root))
-            state.work = made
-            return made
-        }
-    }
-
-    private static func make(_ name: [UInt8], in parent: OwnedDescriptor) throws(Errno) -> OwnedDescriptor {
-        if name.withTerminated({ mkdirat(parent.rawValue, $0, 0o700) }) != 0, Errno.current != .exists {
-            throw .current
-        }
-        let made = try OwnedDescriptor.open(bytes: name, at: parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-        // What is made in it must get nothing from where it stands.
-        let object = UpperObject.descriptor(made)
-        for list in ["default", "access"] {
-            try? object.removeExtendedAttribute(Array("system.posix_acl_\(list)".utf8))
-        }
-        try? object.setPermissions(0o700)
-        return made
-    }
-
-    /// Only what holds nothing but an empty log and an empty work place goes.
-    func remove() {
-        guard let directory = try? existing() else { return }
-        state.withLock { $0 = State() }
-        _ = ChangeLog.name.withTerminated { unlinkat(directory.rawValue, $0, 0) }
-        _ = "work".withCString { unlinkat(directory.rawValue, $0, AT_REMOVEDIR) }
-        _ = UpperDirectory.hiddenName.withTerminated { unlinkat(root.rawValue, $0, AT_REMOVEDIR) }
-    }
-}
-
-/// renameat2(2).
-func renameName(
-    _ from: [UInt8], in fromFolder: OwnedDescriptor, to: [UInt8], in toFolder: OwnedDescriptor, flags: CUnsignedInt = 0
-) throws(Errno) {
-    _ = try retryingOnInterrupt {
-        from.withTerminated { from in
-            to.withTerminated { mcfs_renameat2(fromFolder.rawValue, from, toFolder.rawValue, $0, flags) }
-        }
     }
 }

@@ -174,3 +174,14 @@ extension OwnedDescriptor {
             })
     }
 }
+
+/// renameat2(2).
+func renameName(
+    _ from: [UInt8], in fromFolder: OwnedDescriptor, to: [UInt8], in toFolder: OwnedDescriptor, flags: CUnsignedInt = 0
+) throws(Errno) {
+    _ = try retryingOnInterrupt {
+        from.withTerminated { from in
+            to.withTerminated { mcfs_renameat2(fromFolder.rawValue, from, toFolder.rawValue, $0, flags) }
+        }
+    }
+}
