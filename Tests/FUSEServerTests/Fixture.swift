@@ -126,18 +126,12 @@ final class Child: Sendable {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, output.rawValue, 1)
         posix_spawn_file_actions_adddup2(&actions, output.rawValue, 2)
-        // Threads of a pool block most signals, and a child inherits that.
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        var none = sigset_t()
-        sigemptyset(&none)
-        posix_spawnattr_setsigmask(&attributes, &none)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var pointers: [UnsafeMutablePointer<CChar>?] = arguments.map { (argument: String) in strdup(argument) } + [nil]
         defer { for pointer in pointers { free(pointer) } }
         var child = pid_t()
-        let result = posix_spawnp(&child, arguments[0], &actions, &attributes, &pointers, environ)
+        let result = withChildAttributes {
+            posix_spawnp(&child, arguments[0], &actions, $0, &pointers, environ)
+        }
         guard result == 0 else { throw MCFSError(localIO: "start \(arguments)", Errno(rawValue: result)) }
         pid = child
     }
