@@ -29,3 +29,17 @@ extension MCFSError.Code {
         }
     }
 }
+
+/// What a request can fail with.
+protocol RequestError: Error {
+    /// What its caller sees.
+    var errno: CInt { get }
+}
+
+extension Errno: RequestError {
+    var errno: CInt { rawValue }
+}
+
+extension MCFSError: RequestError {
+    var errno: CInt { code.errno }
+}

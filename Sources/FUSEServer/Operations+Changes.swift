@@ -27,12 +27,7 @@ extension Operations {
 
     /// Runs `body` and answers with success or its errno.
     private static func answer(_ reply: consuming Reply, _ body: () throws(Errno) -> Void) {
-        do throws(Errno) {
-            try body()
-            reply.succeed()
-        } catch {
-            reply.fail(errno: error.rawValue)
-        }
+        answer(reply, body) { reply, _ in reply.succeed() }
     }
 
     /// Runs `body`, which waits for the disk, on a thread of its own, and answers as above.
@@ -45,7 +40,7 @@ extension Operations {
                 try body()
                 waiter.answer { $0.succeed() }
             } catch {
-                waiter.answer { $0.fail(errno: error.rawValue) }
+                waiter.answer { $0.fail(error) }
             }
         }
     }
@@ -54,11 +49,8 @@ extension Operations {
     static func answer(
         _ context: ServingContext, _ reply: consuming Reply, _ body: () throws(Errno) -> NodeAttributes?
     ) {
-        do throws(Errno) {
-            let entry = try body()
+        answer(reply, body) { reply, entry in
             if !reply.send(entry: entry), let entry { context.forget(entry.node, 1) }
-        } catch {
-            reply.fail(errno: error.rawValue)
         }
     }
 
@@ -99,7 +91,7 @@ extension Operations {
         }
     }
 
-    private static func bytes(_ name: UnsafePointer<CChar>) -> [UInt8] {
+    static func bytes(_ name: UnsafePointer<CChar>) -> [UInt8] {
         Array(UnsafeRawBufferPointer(start: name, count: strlen(name)))
     }
 
@@ -165,7 +157,7 @@ extension Operations {
                 ? try overlay.createUnnamed(permissions: permissions, in: parent, by: caller)
                 : try overlay.create(name, permissions: permissions, in: parent, by: caller)
         } catch {
-            return reply.fail(errno: error.rawValue)
+            return reply.fail(error)
         }
         let node = made.attributes.node
         let opening = context.opening(.upper(made.file), of: node, writer: info.opensForWriting ? caller.uid : nil)
@@ -212,7 +204,7 @@ extension Operations {
         do throws(Errno) {
             file = try overlay.rename(from.name, in: from.parent, to: to.name, in: to.parent, flags: flags)
         } catch {
-            return reply.fail(errno: error.rawValue)
+            return reply.fail(error)
         }
         guard let file else { return reply.succeed() }
         // One at a time: each copy comes back here.
@@ -226,13 +218,13 @@ extension Operations {
     private static func addWriting(to operations: inout fuse_lowlevel_ops) {
         operations.write = { request, node, bytes, size, offset, _ in
             Operations.change(request) { overlay, _, reply in
-                do throws(Errno) {
-                    let written = try overlay.write(
+                let caller = Operations.caller(reply)
+                Operations.answer(reply) { () throws(Errno) in
+                    try overlay.write(
                         Node(number: node), UnsafeRawBufferPointer(start: bytes, count: size),
-                        at: UInt64(clamping: offset), by: Operations.caller(reply))
-                    reply.send(written: written)
-                } catch {
-                    reply.fail(errno: error.rawValue)
+                        at: UInt64(clamping: offset), by: caller)
+                } with: {
+                    $0.send(written: $1)
                 }
             }
         }
@@ -270,7 +262,7 @@ extension Operations {
                             count: count, by: caller)
                         waiter.answer { $0.send(written: done) }
                     } catch {
-                        waiter.answer { $0.fail(errno: error.rawValue) }
+                        waiter.answer { $0.fail(error) }
                     }
                 }
             }
@@ -279,11 +271,10 @@ extension Operations {
             // The kernel then seeks by the size alone, for the whole mount.
             Operations.serve(request) { context, reply in
                 guard let overlay = context.fileSystem.overlay else { return reply.fail(errno: ENOSYS) }
-                do throws(Errno) {
-                    let position = try overlay.seek(Node(number: node), to: Int64(offset), whence: whence)
-                    reply.send(position: position)
-                } catch {
-                    reply.fail(errno: error.rawValue)
+                Operations.answer(reply) { () throws(Errno) in
+                    try overlay.seek(Node(number: node), to: Int64(offset), whence: whence)
+                } with: {
+                    $0.send(position: $1)
                 }
             }
         }
@@ -305,13 +296,11 @@ extension Operations {
                     return reply.fail(errno: EBUSY)
                 }
                 let answer: @Sendable (consuming Reply, OwnedDescriptor?) -> Void = { reply, copy in
-                    do throws(Errno) {
-                        let attributes =
-                            copy == nil
+                    Operations.answer(reply) { () throws(Errno) in
+                        copy == nil
                             ? try overlay.change(node, change, by: caller) : try overlay.attributes(ofUpper: node)
-                        reply.send(attributes: attributes)
-                    } catch {
-                        reply.fail(errno: error.rawValue)
+                    } with: {
+                        $0.send(attributes: $1)
                     }
                 }
                 guard overlay.mustCopyUp(node, for: change) else { return answer(reply, nil) }

@@ -33,6 +33,15 @@ enum Operations {
         body(context, reply)
     }
 
+    /// Answers with what `body` returns, by `send`, or with its errno.
+    static func answer<Value, Failure: RequestError>(
+        _ reply: consuming Reply, _ body: () throws(Failure) -> Value, with send: (consuming Reply, Value) -> Void
+    ) {
+        let value: Value
+        do throws(Failure) { value = try body() } catch { return reply.fail(error) }
+        send(reply, value)
+    }
+
     private static func addLookups(to operations: inout fuse_lowlevel_ops) {
         operations.lookup = { request, parent, name in
             Operations.serve(request) { context, reply in
@@ -43,11 +52,10 @@ enum Operations {
                         try overlay.lookup(Array(bytes), in: Node(number: parent))
                     }
                 }
-                do throws(MCFSError) {
-                    let entry = try context.fileSystem.lookup(bytes, in: Node(number: parent))
-                    reply.send(entry: entry)
-                } catch {
-                    reply.fail(error)
+                Operations.answer(reply) { () throws(MCFSError) in
+                    try context.fileSystem.lookup(bytes, in: Node(number: parent))
+                } with: {
+                    $0.send(entry: $1)
                 }
             }
         }
@@ -67,52 +75,46 @@ enum Operations {
         }
         operations.getattr = { request, node, _ in
             Operations.serve(request) { context, reply in
+                let node = Node(number: node)
                 if let overlay = context.fileSystem.overlay {
-                    do throws(Errno) {
-                        let attributes = try overlay.attributes(of: Node(number: node))
-                        reply.send(attributes: attributes)
-                    } catch {
-                        reply.fail(errno: error.rawValue)
+                    return Operations.answer(reply) { () throws(Errno) in
+                        try overlay.attributes(of: node)
+                    } with: {
+                        $0.send(attributes: $1)
                     }
-                    return
                 }
-                do throws(MCFSError) {
-                    let attributes = try context.fileSystem.attributes(of: Node(number: node))
-                    reply.send(attributes: attributes)
-                } catch {
-                    reply.fail(error)
+                Operations.answer(reply) { () throws(MCFSError) in
+                    try context.fileSystem.attributes(of: node)
+                } with: {
+                    $0.send(attributes: $1)
                 }
             }
         }
         operations.readlink = { request, node in
             Operations.serve(request) { context, reply in
+                let node = Node(number: node)
                 if let overlay = context.fileSystem.overlay {
-                    do throws(Errno) {
-                        let target = try overlay.readLink(Node(number: node))
-                        reply.send(target)
-                    } catch {
-                        reply.fail(errno: error.rawValue)
+                    return Operations.answer(reply) { () throws(Errno) in
+                        try overlay.readLink(node)
+                    } with: {
+                        $0.send($1)
                     }
-                    return
                 }
-                do throws(MCFSError) {
-                    let target = try context.fileSystem.readLink(Node(number: node))
-                    reply.send(target)
-                } catch {
-                    reply.fail(error)
+                Operations.answer(reply) { () throws(MCFSError) in
+                    try context.fileSystem.readLink(node)
+                } with: {
+                    $0.send($1)
                 }
             }
         }
         operations.statfs = { request, _ in
             Operations.serve(request) { context, reply in
                 if let overlay = context.fileSystem.overlay {
-                    do throws(Errno) {
-                        let usage = try overlay.usage()
-                        reply.send(usage)
-                    } catch {
-                        reply.fail(errno: error.rawValue)
+                    return Operations.answer(reply) { () throws(Errno) in
+                        try overlay.usage()
+                    } with: {
+                        $0.send($1)
                     }
-                    return
                 }
                 let usage = context.fileSystem.usage
                 var result = statvfs()
@@ -184,7 +186,7 @@ enum Operations {
                 context.opening($0, of: node, writer: info.opensForWriting ? caller.uid : nil)
             }
         } catch {
-            return reply.fail(errno: error.rawValue)
+            return reply.fail(error)
         }
         finishOpen(context, reply, node, info, opening)
     }
@@ -251,7 +253,7 @@ enum Operations {
                 var isPlain = true
                 if let overlay = context.fileSystem.overlay {
                     do throws(Errno) { (listing, isPlain) = try overlay.openDirectory(Node(number: node)) } catch {
-                        return reply.fail(errno: error.rawValue)
+                        return reply.fail(error)
                     }
                 }
                 info.fh = listing
@@ -303,7 +305,7 @@ enum Operations {
                     }
                     reply.take()?.send(UnsafeRawBufferPointer(rebasing: buffer[..<listing.used]))
                 } catch {
-                    reply.take()?.fail(errno: error.rawValue)
+                    reply.take()?.fail(error)
                 }
                 return
             }
@@ -321,15 +323,13 @@ enum Operations {
         operations.getxattr = { request, node, name, size in
             Operations.serve(request) { context, reply in
                 guard let name else { return reply.fail(errno: EINVAL) }
+                let node = Node(number: node)
                 if let overlay = context.fileSystem.overlay {
-                    do throws(Errno) {
-                        let value = try overlay.extendedAttribute(
-                            Array(UnsafeRawBufferPointer(start: name, count: strlen(name))), of: Node(number: node))
-                        reply.send(value, room: size)
-                    } catch {
-                        reply.fail(errno: error.rawValue)
+                    return Operations.answer(reply) { () throws(Errno) in
+                        try overlay.extendedAttribute(Operations.bytes(name), of: node)
+                    } with: {
+                        $0.send($1, room: size)
                     }
-                    return
                 }
                 let requested = String(cString: name)
                 // No access control lists, capabilities or labels: `ls` asks no more after this answer.
@@ -337,32 +337,28 @@ enum Operations {
                 guard let attribute = MountFS.ExtendedAttribute(rawValue: requested) else {
                     return reply.fail(errno: ENODATA)
                 }
-                do throws(MCFSError) {
-                    let value = try context.fileSystem.value(of: attribute, Node(number: node))
-                    guard let value else { return reply.fail(errno: ENODATA) }
-                    reply.send(value, room: size)
-                } catch {
-                    reply.fail(error)
+                Operations.answer(reply) { () throws(MCFSError) in
+                    try context.fileSystem.value(of: attribute, node)
+                } with: { reply, value in
+                    if let value { reply.send(value, room: size) } else { reply.fail(errno: ENODATA) }
                 }
             }
         }
         operations.listxattr = { request, node, size in
             Operations.serve(request) { context, reply in
+                let node = Node(number: node)
                 if let overlay = context.fileSystem.overlay {
-                    do throws(Errno) {
-                        let names = try overlay.extendedAttributeNames(
-                            of: Node(number: node), for: Operations.caller(reply))
-                        reply.send(names, room: size)
-                    } catch {
-                        reply.fail(errno: error.rawValue)
+                    let caller = Operations.caller(reply)
+                    return Operations.answer(reply) { () throws(Errno) in
+                        try overlay.extendedAttributeNames(of: node, for: caller)
+                    } with: {
+                        $0.send($1, room: size)
                     }
-                    return
                 }
-                do throws(MCFSError) {
-                    let names = try context.fileSystem.extendedAttributeNames(Node(number: node))
-                    reply.send(names, room: size)
-                } catch {
-                    reply.fail(error)
+                Operations.answer(reply) { () throws(MCFSError) in
+                    try context.fileSystem.extendedAttributeNames(node)
+                } with: {
+                    $0.send($1, room: size)
                 }
             }
         }

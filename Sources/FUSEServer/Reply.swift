@@ -22,7 +22,7 @@ struct Reply: ~Copyable, @unchecked Sendable {
         discard self
     }
 
-    consuming func fail(_ error: MCFSError) { fail(errno: error.code.errno) }
+    consuming func fail(_ error: some RequestError) { fail(errno: error.errno) }
 
     /// Success without data.
     consuming func succeed() { fail(errno: 0) }
