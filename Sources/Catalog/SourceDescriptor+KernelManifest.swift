@@ -8,7 +8,8 @@ extension SourceDescriptor {
     package var kernelManifest: Content? {
         get {
             let parts = self[Self.key]?.split(separator: " ") ?? []
-            guard parts.count == 3, let offset = UInt64(parts[0]), let size = UInt64(parts[1]), let id = BlobID(parts[2])
+            guard parts.count == 3, let offset = UInt64(parts[0]), let size = UInt64(parts[1]),
+                let id = BlobID(parts[2])
             else { return nil }
             return Content(id: id, size: size, source: 0, offset: offset)
         }

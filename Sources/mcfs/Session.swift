@@ -35,7 +35,8 @@ struct Session {
         defer { display.end() }
         if !startsDaemon, !launcher.isRunning {
             throw MCFSError(
-                .notFound, "no daemon runs for the cache directory \(configuration.cacheDirectory), so it has no mounts")
+                .notFound, "no daemon runs for the cache directory \(configuration.cacheDirectory), so it has no mounts"
+            )
         }
         // A daemon may end between the look and the request: then a new one is asked, once.
         for isLastTry in [false, true] {

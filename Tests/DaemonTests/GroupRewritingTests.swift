@@ -87,7 +87,9 @@ import Testing
 
     @Test("large files and files of several names are left alone, and so is everything where nothing is to be done")
     func leftAlone() throws {
-        for tree in [try tree(groupBytes: (64 << 10) + 1), try tree(groupBytes: 100, linkCount: 2), try tree(groupBytes: 0)] {
+        for tree in [
+            try tree(groupBytes: (64 << 10) + 1), try tree(groupBytes: 100, linkCount: 2), try tree(groupBytes: 0),
+        ] {
             #expect(GroupRewriting.rewriting(KernelSurvey(tree), tree, root: "/m", slim: true) == nil)
         }
         let tree = try tree(groupBytes: 100)

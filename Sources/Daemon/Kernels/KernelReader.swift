@@ -37,11 +37,14 @@ struct KernelReader: Sendable {
         var found: [(Int, KernelDescription)] = []
         var missing = missing
         for (number, descriptor) in tree.sources.enumerated() where !missing.isEmpty {
-            guard let content = descriptor.kernelManifest, content.size <= UInt64(CacheManifest.bytesMax) else { continue }
+            guard let content = descriptor.kernelManifest, content.size <= UInt64(CacheManifest.bytesMax) else {
+                continue
+            }
             let file = FileContent(
                 id: content.id, size: content.size, source: sources[number], offset: content.offset,
                 layout: tree.layout(ofSource: number))
-            guard let bytes = try? cache.bytes(of: file, count: content.size), let manifest = CacheManifest(bytes) else {
+            guard let bytes = try? cache.bytes(of: file, count: content.size), let manifest = CacheManifest(bytes)
+            else {
                 continue
             }
             for position in missing {
