@@ -10,8 +10,14 @@ internal import MCFSCore
 extension MountService {
     // MARK: Mounts
 
-    /// Reads what the kernels of a mount need, judges them, and then fetches ahead what shows and was asked for.
+    /// A few kernels are judged before a mount is said to be there, if their origin answers at once.
+    private static let fewKernels = 2000
+    private static let patience = Duration.milliseconds(200)
+
+    /// Reads what the kernels of a mount need, judges them, and then fetches ahead what shows and was asked for. Waits a
+    /// moment for the judgement.
     func settle(_ mount: Mount, prefetch mode: PrefetchMode) {
+        let isJudged = Guarded(false)
         let work: @Sendable (Job) throws(MCFSError) -> Empty = { [self] job throws(MCFSError) in
             let isCancelled: @Sendable () -> Bool = {
                 job.isCancelled || self.mounts.mount(at: mount.mountpoint) !== mount
@@ -25,13 +31,18 @@ extension MountService {
                     "it is not known what some kernels need",
                     metadata: ["mountpoint": "\(mount.mountpoint)", "reason": "\(error.message)"])
             }
+            isJudged.update { $0 = true }
             if mode == .none || mount.request.offline { return Empty() }
             try prefetch(mount, mode: mode, job: job, isCancelled: isCancelled)
             return Empty()
         }
-        if mount.kernels.undescribed.isEmpty && mode == .none { return }
+        let undescribed = mount.kernels.undescribed.count
+        if undescribed == 0 && mode == .none { return }
         do { _ = try begin("prefetch", mount.mountpoint, endsWithCaller: false, work) } catch {
-            logger.warning("a prefetch could not be started", metadata: ["reason": "\(error.message)"])
+            return logger.warning("a prefetch could not be started", metadata: ["reason": "\(error.message)"])
+        }
+        if 1...Self.fewKernels ~= undescribed {
+            _ = isJudged.wait(until: Deadline(after: Self.patience)) { $0 ? true : nil }
         }
     }
 
