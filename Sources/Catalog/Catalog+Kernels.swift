@@ -6,25 +6,27 @@ package import MCFSCore
 extension Catalog {
     /// Descriptions that are kept; beyond them the oldest go.
     package static let kernelDescriptionsMax = 500_000
+    /// Kernels whose use is kept, of all mountpoints; beyond them those go that were used longest ago.
+    package static let kernelUsesMax = 500_000
 
-    /// What was saved of contents; of those that are not known nothing.
-    package func kernelDescriptions(of contents: [BlobID]) throws(MCFSError) -> [BlobID: String] {
+    /// What was saved by these keys, which name all that a description follows from; of those that are not known nothing.
+    package func kernelDescriptions(of keys: [String]) throws(MCFSError) -> [String: String] {
         try read("look up kernels") { db in
-            var found: [BlobID: String] = [:]
-            let statement = try db.cachedStatement(sql: "SELECT description FROM kernel WHERE content = ?")
-            for content in contents {
-                if let text = try String.fetchOne(statement, arguments: ["\(content)"]) { found[content] = text }
+            var found: [String: String] = [:]
+            let statement = try db.cachedStatement(sql: "SELECT description FROM kernel WHERE key = ?")
+            for key in keys {
+                if let text = try String.fetchOne(statement, arguments: [key]) { found[key] = text }
             }
             return found
         }
     }
 
-    package func saveKernelDescriptions(_ descriptions: [BlobID: String]) throws(MCFSError) {
+    package func saveKernelDescriptions(_ descriptions: [String: String]) throws(MCFSError) {
         if descriptions.isEmpty { return }
         try write("keep what kernels need") { db in
             let statement = try db.cachedStatement(
-                sql: "INSERT OR REPLACE INTO kernel (content, description) VALUES (?, ?)")
-            for (content, text) in descriptions { try statement.execute(arguments: ["\(content)", text]) }
+                sql: "INSERT OR REPLACE INTO kernel (key, description) VALUES (?, ?)")
+            for (key, text) in descriptions { try statement.execute(arguments: [key, text]) }
             try db.execute(
                 sql: "DELETE FROM kernel WHERE rowid <= (SELECT MAX(rowid) FROM kernel) - ?",
                 arguments: [Self.kernelDescriptionsMax])
@@ -63,6 +65,12 @@ extension Catalog {
             for (path, use) in uses {
                 try statement.execute(arguments: [mountpoint, path, Int64(clamping: use.hits), use.last])
             }
+            try db.execute(
+                sql: """
+                    DELETE FROM kernelUse WHERE last < (
+                        SELECT last FROM kernelUse ORDER BY last DESC LIMIT 1 OFFSET ?)
+                    """,
+                arguments: [Self.kernelUsesMax])
         }
     }
 }

@@ -53,6 +53,8 @@ enum CatalogDatabase {
         // A statement on each table: pages that quick_check finds sound may still be of another schema.
         try queue.read { db in
             _ = try Row.fetchOne(db, sql: "SELECT reference, resolved, treeKey, sequence FROM resolution LIMIT 1")
+            _ = try Row.fetchOne(db, sql: "SELECT key, description FROM kernel LIMIT 1")
+            _ = try Row.fetchOne(db, sql: "SELECT mountpoint, path, hits, last FROM kernelUse LIMIT 1")
             _ = try Row.fetchOne(db, sql: "SELECT reference, resolved, treeKey, include, exclude FROM pin LIMIT 1")
         }
         return queue
@@ -79,7 +81,7 @@ enum CatalogDatabase {
         migrator.registerMigration("2") { db in
             try db.execute(
                 sql: """
-                    CREATE TABLE kernel (content TEXT NOT NULL UNIQUE, description TEXT NOT NULL);
+                    CREATE TABLE kernel (key TEXT NOT NULL UNIQUE, description TEXT NOT NULL);
                     CREATE TABLE kernelUse (
                         mountpoint TEXT NOT NULL, path TEXT NOT NULL, hits INTEGER NOT NULL, last INTEGER NOT NULL,
                         PRIMARY KEY (mountpoint, path)) WITHOUT ROWID;

@@ -53,7 +53,7 @@ package struct GPUList: Codable, Sendable {
     }
 }
 
-/// Body of `/v1/check` and `/v1/kernels`.
+/// Body of `/v1/check`.
 package struct KernelRequest: Codable, Sendable {
     /// A reference as typed, or an absolute path below a mountpoint.
     package var target: String

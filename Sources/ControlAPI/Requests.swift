@@ -38,13 +38,14 @@ package struct MountRequest: Codable, Sendable {
     package var fsname: String?
     /// Of the kernel's, such as `noexec`.
     package var kernelOptions: [String]
-    package var view: ViewRequest
+    /// nil: as the host is, with the paths of the mount.
+    package var view: ViewRequest?
     package var caller: Caller
 
     package init(
         references: [String], mountpoint: String, prefetch: PrefetchMode = .none, offline: Bool = false,
         allowOther: Bool = false, readOnly: Bool = false, upper: String? = nil, fsname: String? = nil,
-        kernelOptions: [String] = [], view: ViewRequest = ViewRequest(), caller: Caller
+        kernelOptions: [String] = [], view: ViewRequest? = nil, caller: Caller
     ) {
         self.references = references
         self.mountpoint = mountpoint
@@ -86,12 +87,12 @@ package struct SelectionRequest: Codable, Sendable {
     package var recursive: Bool
     /// `/v1/prefetch`: answer at once, work on.
     package var background: Bool
-    /// `/v1/prefetch`, of a reference: leave kernels away that none of these runs; as in `ViewRequest`.
-    package var gpu: [String]
+    /// `/v1/prefetch`: leave kernels away that none of these runs, as in `ViewRequest`; nil: of a mount what does not show.
+    package var gpu: [String]?
 
     package init(
         target: String, include: [String] = [], exclude: [String] = [], caller: Caller, recursive: Bool = false,
-        background: Bool = false, gpu: [String] = ["none"]
+        background: Bool = false, gpu: [String]? = nil
     ) {
         self.target = target
         self.include = include

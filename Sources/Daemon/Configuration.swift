@@ -122,7 +122,9 @@ package struct Configuration: Sendable {
             case .fetchThreads: fetchThreads = try setting.count(1...256)
             case .gpu:
                 gpu = setting.text.split(separator: ",").map { $0.filter { $0 != " " } }
-                if gpu.isEmpty { throw setting.refused("auto, none, or targets such as sm_90") }
+                do { _ = try GPUChoice(gpu, configured: []) } catch {
+                    throw setting.refused("auto, none, or GPUs such as sm_90, gfx942 or H100")
+                }
             case .idleTimeout: idleTimeout = try setting.seconds(0...86400 * 365)
             case .inFlightSize: inFlightBytesMax = try setting.bytes(1 << 20...1 << 40)
             case .logLevel:

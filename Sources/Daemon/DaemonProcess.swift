@@ -18,6 +18,8 @@ package final class DaemonProcess: Sendable {
     private let phase = Mutex(Phase.starting)
 
     private static let stopSeconds: Double = 2
+    /// Between two times that counts are kept.
+    private static let keepInterval = Duration.seconds(60)
 
     /// Blocks signals, so it must come before the first thread is started. Takes the lock and reads the cache.
     ///
@@ -86,8 +88,13 @@ package final class DaemonProcess: Sendable {
 
     /// Waits for the end: a signal, idleness, or that the mount which the process is for is gone.
     private func rest(_ signals: inout Signals, until mountpoint: String?) {
+        var kept = ContinuousClock.now
         while true {
             let event = signals.wait(milliseconds: service.mounts.isEmpty && service.jobs.isEmpty ? 100 : 1000)
+            if ContinuousClock.now - kept > Self.keepInterval {
+                for mount in service.mounts.all { service.keepUses(mount) }
+                kept = .now
+            }
             if case .end = event { return logger.notice("the daemon was asked to end") }
             if phase.withLock({ $0 == .failed }) { return }
             if case .refresh = event { service.refreshViews() }

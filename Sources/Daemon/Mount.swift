@@ -19,6 +19,8 @@ final class Mount: Sendable {
     let cache: ChunkCache
     let kernels: KernelView
     let gpuChoice: GPUChoice
+    /// Held while kernels are judged.
+    let judging = Mutex(())
     private let traffic: OriginTraffic
     private let residencies: [Residency]
     /// Set once, right after the mount was made.
@@ -45,14 +47,15 @@ final class Mount: Sendable {
         kernels = KernelView(
             tree, survey, reader.known(), KernelActivity((try? catalog.kernelUses(at: mountpoint)) ?? [:]),
             mountpoint: mountpoint)
+        let shown = request.view ?? ViewRequest()
         let root: String? =
-            switch request.view.rebase {
+            switch shown.rebase {
             case "auto": mountpoint
             case "none": nil
-            default: request.view.rebase
+            default: shown.rebase
             }
         let view = TreeView(
-            tree, rewriting: GroupRewriting.rewriting(survey, tree, root: root, slim: request.view.slim),
+            tree, rewriting: GroupRewriting.rewriting(survey, tree, root: root, slim: shown.slim),
             observer: kernels)
         // A user who is not root cannot give files away: what was root's in an image is theirs here.
         let user = geteuid()
@@ -61,7 +64,7 @@ final class Mount: Sendable {
             tree: merged.tree, sources: merged.sources, store: cache,
             origin: references.map(\.resolution.resolved).joined(separator: " "), upper: upper,
             owner: user == 0 ? nil : (user, getegid()), view: view)
-        if !survey.entries.isEmpty { judgeKernels(by: gpuChoice.gpus(of: host)) }
+        if !survey.entries.isEmpty { judgeKernels(host) }
         var options = MountSession.Options()
         options.allowOther = request.allowOther
         if let name = request.fsname { options.sourceName = name }

@@ -81,11 +81,17 @@ extension MountService {
     /// What shows of a mount; of a reference, what the request's GPUs run.
     private func shownSelection(_ request: SelectionRequest, job: Job) throws(MCFSError) -> Selection {
         var selection = try selection(request, mode: .onlineIfPossible, job: job)
-        if let (mount, _) = mounts.mount(holding: request.target) {
+        if let (mount, _) = mounts.mount(holding: request.target), request.gpu ?? ["auto"] == ["auto"] {
+            if mount.hiddenDirectory(of: selection.top) != nil {
+                throw MCFSError(
+                    .notFound,
+                    "\(request.target) is hidden on this host; 'mcfs explain' says why, and --gpu none fetches it all the same"
+                )
+            }
             selection.isHidden = { [kernels = mount.kernels] in kernels.hides($0) }
             return selection
         }
-        let gpus = try GPUChoice(request.gpu, configured: configuration.gpu).gpus(of: hostGPUs)
+        let gpus = try GPUChoice(request.gpu ?? ["none"], configured: configuration.gpu).gpus(of: hostGPUs)
         if gpus.isEmpty { return selection }
         let view = try judge(tree: selection.tree, sources: selection.sources, gpus: gpus, job: job).view
         selection.isHidden = { view.hides($0) }

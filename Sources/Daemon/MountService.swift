@@ -106,12 +106,16 @@ final class MountService: Sendable {
         guard request.mountpoint.hasPrefix("/"), !request.references.isEmpty else {
             throw MCFSError(.usage, "a mount needs at least one reference and an absolute mountpoint")
         }
+        let view = request.view ?? ViewRequest()
+        guard view.rebase == "auto" || view.rebase == "none" || view.rebase.hasPrefix("/") else {
+            throw MCFSError(.usage, "'\(view.rebase)' is no place to rebase to: give auto, none or an absolute path")
+        }
+        let gpuChoice = try GPUChoice(view.gpu, configured: configuration.gpu)
         try mounts.reserve(request.mountpoint)
         do {
             if try Mountpoint.prepare(request.mountpoint) {
                 logger.notice("took away a dead mount", metadata: ["mountpoint": "\(request.mountpoint)"])
             }
-            let gpuChoice = try GPUChoice(request.view.gpu, configured: configuration.gpu)
             let references = try load(request, job: job)
             let made = try makeMount(request, references: references, gpuChoice, job: job)
             mounts.enter(made)
@@ -123,8 +127,11 @@ final class MountService: Sendable {
                     "references": "\(references.map(\.resolution.resolved).joined(separator: " "))",
                 ])
             if !made.kernels.survey.entries.isEmpty, gpuChoice == .host, made.kernels.gpus.isEmpty {
-                for problem in hostGPUs.findings().problems { job.warn(problem) }
-                job.warn("no GPU was found on this host, so all kernels show; give --gpu to say which to show")
+                let findings = hostGPUs.findings()
+                for problem in findings.problems { job.warn(problem) }
+                let what = findings.gpus.isEmpty ? "no GPU was found on this host" : "not every GPU could be looked at"
+                job.warn(
+                    "\(what), so all kernels show; give --gpu to say which to show, or use 'mcfs view refresh' later")
             }
             settle(made, prefetch: request.prefetch)
             return made.status(cache: cache)

@@ -207,10 +207,12 @@ extension Overlay {
         return places
     }
 
-    /// Whether a file shows under the name that the tree has for it, in its directory wherever that is now.
+    /// Whether a file shows under the name that the tree has for it, in its directory wherever that is now, or would if
+    /// the view did not hide it: it may not for long.
     func isShown(_ entry: Tree.Index) throws(Errno) -> Bool {
         guard let directory = try shownDirectory(tree.parent(of: entry)),
-            case .lower(entry, _) = try find(tree.withName(of: entry) { Array($0) }, in: directory)
+            case .lower(entry, _) = try find(
+                tree.withName(of: entry) { Array($0) }, in: directory, seesHidden: true)
         else { return false }
         return true
     }
@@ -224,7 +226,7 @@ extension Overlay {
             if state.folder != nil { return try directory(node) }
         }
         guard let parent = try shownDirectory(tree.parent(of: entry)) else { return nil }
-        switch try find(tree.withName(of: entry) { Array($0) }, in: parent) {
+        switch try find(tree.withName(of: entry) { Array($0) }, in: parent, seesHidden: true) {
         case .upper(let found, _) where found.isDirectory && found.now.lower == entry:
             return try directory(Node(number: found.number))
         case .lower(entry, let found):

@@ -36,6 +36,11 @@ extension Overlay {
                     }
                 }
             }
+            // A hidden directory of the tree does not become part of one that is made in its place. Said afterwards: a
+            // making that fails, or a crash in between, takes nothing of the tree away.
+            if case .directory = making, folder.mark(name) == nil, naturalEntry(name, in: directory) != nil {
+                try? upper.cover(name, in: folder)
+            }
             let made = try shown(name, in: directory, folder)
             if case .directory = making, folder.hasDefaultAccessList == false {
                 folder.folder(name).hasDefaultAccessList = false
@@ -198,11 +203,6 @@ extension Overlay {
         // What the upper has is refused by the disk.
         if shownEntry(name, in: directory) != nil { throw .exists }
         let folder = try makeFolder(directory)
-        // A hidden directory of the tree does not become part of one that is made in its place.
-        if folder.mark(name) == nil, naturalEntry(name, in: directory) != nil, try upper.status(name, in: folder) == nil
-        {
-            try upper.cover(name, in: folder)
-        }
         return (Directory(number: directory.number, lower: directory.lower, folder: folder), folder)
     }
 

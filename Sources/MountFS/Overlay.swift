@@ -220,13 +220,15 @@ package final class Overlay: Sendable {
         directory.lower.flatMap { entry in name.withUnsafeBytes { tree.lookup($0, in: entry) } }
     }
 
-    func find(_ name: [UInt8], in directory: Directory) throws(Errno) -> Found? {
+    /// - Parameter seesHidden: what the view hides is found, too.
+    func find(_ name: [UInt8], in directory: Directory, seesHidden: Bool = false) throws(Errno) -> Found? {
         if name.count > TreePath.nameBytesMax { throw Errno(rawValue: ENAMETOOLONG) }
         if isHidden(name, in: directory) { return nil }
         if let folder = directory.folder, let status = try upper.status(name, in: folder) {
             return .upper(node(status, name, in: directory, folder), status)
         }
-        guard let entry = shownEntry(name, in: directory) else { return nil }
+        let shown = seesHidden ? lowerEntry(name, in: directory) : shownEntry(name, in: directory)
+        guard let entry = shown else { return nil }
         return .lower(entry, try lowerNode(entry, name, in: directory))
     }
 

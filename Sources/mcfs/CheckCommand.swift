@@ -7,7 +7,7 @@ struct CheckCommand: ParsableCommand {
         commandName: "check", abstract: "Say which kernels of a reference this host can run.",
         discussion: """
             An image's labels answer where they suffice, before any layer is fetched; else the small files beside the kernels.
-            Ends with 0 where nothing is incompatible, 10 where nothing is compatible, 11 where some kernels are not.
+            Ends with 0 where nothing is incompatible, 10 where everything is, 11 in between.
             """)
 
     @OptionGroup var common: CommonOptions

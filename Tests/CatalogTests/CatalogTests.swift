@@ -39,7 +39,7 @@ import Testing
     }
 
     @Test("what is known of kernels and their use survives a restart, and the last word counts") func kernels() throws {
-        let ids = (0..<3).map { BlobID(origin: "kernel", "\($0)") }
+        let ids = (0..<3).map { "kernel \($0)" }
         do {
             let catalog = try Catalog(directory: place)
             try catalog.saveKernelDescriptions([ids[0]: "a", ids[1]: "b"])

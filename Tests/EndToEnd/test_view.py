@@ -105,7 +105,6 @@ def test_two_views_of_one_tree_share_every_byte(mcfs, folder):
     second = mount(mcfs, folder, "--gpu", "sm_80,sm_90")
     assert set(os.listdir(first)) < set(os.listdir(second))
     name = next(name for name, target in metadata(first).items() if target["arch"] == 80)
-    subprocess.run(["cat", f"{first}/{name}/add_kernel.cubin"], stdout=subprocess.DEVNULL, check=False)
     for file in os.listdir(f"{first}/{name}"):
         with open(f"{first}/{name}/{file}", "rb") as one:
             one.read()
@@ -152,6 +151,39 @@ def test_a_folder_of_nothing_but_hidden_kernels_can_be_removed(mcfs, folder, tmp
     assert os.listdir(f"{mountpoint}/triton") == []
     os.rmdir(f"{mountpoint}/triton")
     assert os.listdir(mountpoint) == []
+
+
+def test_a_file_with_names_in_shown_and_hidden_kernels_stays_one_file(mcfs, folder):
+    targets = metadata(folder)
+    shown = next(name for name, target in targets.items() if target["arch"] == 90)
+    hidden = next(name for name, target in targets.items() if target["arch"] == 80)
+    trees.write(f"{folder}/{shown}/shared.ttir", b"before")
+    os.link(f"{folder}/{shown}/shared.ttir", f"{folder}/{hidden}/shared.ttir")
+    upper = mcfs.new_mountpoint("upper")
+    mountpoint = mount(mcfs, folder, "--gpu", "sm_90", "--upper", upper)
+    with open(f"{mountpoint}/{shown}/shared.ttir", "ab") as file:
+        file.write(b" after")
+    mcfs.umount(mountpoint)
+    again = mount(mcfs, folder, "--gpu", "none", "--upper", upper)
+    for name in (shown, hidden):
+        assert open(f"{again}/{name}/shared.ttir").read() == "before after"
+
+
+def test_a_making_that_fails_takes_nothing_of_the_tree_away(mcfs, folder):
+    name = next(name for name, target in metadata(folder).items() if target["arch"] == 80)
+    upper = mcfs.new_mountpoint("upper")
+    mount_tmpfs = ["mount", "-t", "tmpfs", "-o", "nr_inodes=8,size=4m", "tmpfs", upper]
+    subprocess.run(mount_tmpfs, check=True)
+    mountpoint = mount(mcfs, folder, "--gpu", "sm_90", "--upper", upper)
+    made = 0
+    with pytest.raises(OSError):
+        for made in range(20):
+            os.mkdir(f"{mountpoint}/filler{made}")
+    with pytest.raises(OSError):
+        os.mkdir(f"{mountpoint}/{name}")
+    mcfs.umount(mountpoint)
+    again = mount(mcfs, folder, "--gpu", "sm_80", "--upper", upper)
+    assert name in os.listdir(again)
 
 
 # Bad metadata
@@ -408,6 +440,21 @@ def test_check_answers_from_labels_before_any_layer_is_fetched(mcfs, kernel_imag
     assert check["from"] == "labels" and check["entries"] == check["incompatible"] == 40
     assert proxy.bytes < MIB // 4
     # One match passes no whole image: where labels name several targets, each entry is looked at, in the manifest.
+    mcfs.ls(reference)
+    mcfs.evict(reference)
+    proxy.forget()
     check = mcfs.run("check", "--gpu", "sm_90", reference, json=True, code=11).json
+    assert proxy.bytes < MIB // 4
     assert check["from"] == "manifest" and check["compatible"] == 5 and check["incompatible"] == 35
     assert all(kernel["name"] == "kernel" for kernel in check["kernels"])
+
+
+def test_a_manifest_hides_nothing_that_its_metadata_says_runs(mcfs, registry, fault_proxy, tmp_path):
+    layout = images.Layout(tmp_path / "image")
+    members = kernel(1, 90, 4096)
+    row = {"hash": json.loads(members[2][1])["hash"], "backend": "cuda", "arch": "80", "warp_size": 32}
+    members.append(("io.triton.manifest/manifest.json", json.dumps({"triton": [row]}).encode()))
+    layout.image([layout.blob(images.tar(*members), images.LAYER)], labels=labels(1, [80, 90]))
+    images.push(layout.path, registry, "lying", "tar")
+    mountpoint = mount(mcfs, f"oci://{fault_proxy(registry.url).host}/lying:v1", "--gpu", "sm_90")
+    assert len(os.listdir(mountpoint)) == 1

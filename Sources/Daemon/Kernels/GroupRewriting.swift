@@ -12,6 +12,9 @@ internal import MountFS
 enum GroupRewriting {
     /// Larger files are no such lists.
     private static let storedBytesMax: UInt64 = 64 << 10
+    /// An entry has some ten files. What would grow beyond this, by many files or a long path, is left alone, in bytes.
+    private static let filesMax = 64
+    private static let shownBytesMax: UInt64 = 256 << 10
     /// For separators that a list was written without, a path each, in bytes.
     private static let slackBytes = 8
 
@@ -27,7 +30,9 @@ enum GroupRewriting {
             if let root {
                 let folder = tree.parent(of: file)
                 guard let path = directory(folder, tree, root) else { continue }
-                size += UInt64((bytesMax(of: path) + slackBytes) * tree.children(of: folder).count)
+                let files = tree.children(of: folder).count
+                size += UInt64((bytesMax(of: path) + slackBytes) * files)
+                guard files <= filesMax, size <= shownBytesMax else { continue }
             }
             sizes[file] = size
         }

@@ -8,7 +8,10 @@ final class HostGPUs: Sendable {
     /// A vendor's library that says nothing by then is left alone.
     private static let patience = Duration.seconds(10)
 
-    private let known = Mutex<GPUFindings?>(nil)
+    /// What was found where nothing, or not all, could be looked at is believed for so long: drivers come up late.
+    private static let doubt = Duration.seconds(60)
+
+    private let known = Mutex<(findings: GPUFindings, time: ContinuousClock.Instant)?>(nil)
     private let looking = Mutex(())
     private let find: @Sendable () -> GPUFindings
     private let logger: Logger
@@ -21,8 +24,14 @@ final class HostGPUs: Sendable {
 
     /// Blocks while it looks.
     func findings() -> GPUFindings {
-        if let known = known.withLock({ $0 }) { return known }
-        return looking.withLock { _ in known.withLock { $0 } ?? look() }
+        if let believed { return believed }
+        return looking.withLock { _ in believed ?? look() }
+    }
+
+    private var believed: GPUFindings? {
+        guard let (findings, time) = known.withLock({ $0 }) else { return nil }
+        let isDoubtful = findings.gpus.isEmpty || !findings.isComplete
+        return isDoubtful && ContinuousClock.now - time > Self.doubt ? nil : findings
     }
 
     @discardableResult
@@ -30,7 +39,7 @@ final class HostGPUs: Sendable {
 
     private func look() -> GPUFindings {
         let found = find()
-        known.withLock { $0 = found }
+        known.withLock { $0 = (found, .now) }
         for problem in found.problems { logger.warning("GPUs", metadata: ["reason": "\(problem)"]) }
         logger.info(
             "looked for GPUs", metadata: ["gpus": "\(found.gpus.map(\.target).joined(separator: " "))"])
@@ -74,9 +83,11 @@ enum GPUChoice: Sendable, Equatable {
         switch self {
         case .host:
             // A GPU that could not be looked at may run what the others do not: nothing is hidden then.
-            host.findings().isComplete ? host.findings().gpus : []
+            Self.certain(host.findings())
         case .none: []
         case .these(let gpus): gpus
         }
     }
+
+    private static func certain(_ findings: GPUFindings) -> [GPU] { findings.isComplete ? findings.gpus : [] }
 }

@@ -74,6 +74,9 @@ final class KernelActivity: Sendable {
         view.missed = missed.reversed().map { MountStatus.View.Missed(path: $0.path.description, time: $0.time) }
     }
 
+    /// What was taken could not be kept.
+    func putBack(_ paths: some Sequence<String>) { state.withLock { $0.unsaved.formUnion(paths) } }
+
     /// What changed since it was last taken.
     func takeUnsaved() -> [String: Catalog.KernelUse] {
         state.withLock { state in

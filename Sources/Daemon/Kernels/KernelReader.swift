@@ -3,10 +3,9 @@ internal import ChunkStore
 internal import Foundation
 internal import KernelCaches
 internal import MCFSCore
-internal import Synchronization
 
-/// Finds out what the kernels of a tree need: from what the catalog has of their metadata, else by reading those files,
-/// which are fetched ahead of everything else, and nothing of the kernels with them.
+/// Finds out what the kernels of a tree need: from what the catalog has of their metadata, from manifests of images, else
+/// by reading those files, which are fetched ahead of everything else, and nothing of the kernels with them.
 struct KernelReader: Sendable {
     let catalog: Catalog
     let cache: ChunkCache
@@ -14,117 +13,154 @@ struct KernelReader: Sendable {
     let sources: [any ByteSource]
     let survey: KernelSurvey
 
+    /// Raised when the same metadata is understood in another way than before.
+    private static let version = 1
     /// Kernels whose metadata are fetched at once: what is known is made use of in between.
     private static let batch = 1000
+    /// First bytes of large files that are fetched at once.
+    private static let headsAtOnce = 16
+    /// Most metadata that is read of one tree, in bytes; kernels beyond it stay unknown.
+    private static let bytesMax: UInt64 = 256 << 20
 
     /// Without the network; nil where it must be read.
     func known() -> [KernelDescription?] {
-        let contents = survey.entries.map { content(of: $0) }
-        let kept = (try? catalog.kernelDescriptions(of: Array(Set(contents.compactMap { $0?.id })))) ?? [:]
+        let keys = survey.entries.map { entry in content(of: entry).map { key(of: entry, $0) } }
+        let kept = (try? catalog.kernelDescriptions(of: keys.compactMap { $0 })) ?? [:]
         let decoder = JSONDecoder()
-        var decoded: [BlobID: KernelDescription] = [:]
-        for (id, text) in kept { decoded[id] = try? decoder.decode(KernelDescription.self, from: Data(text.utf8)) }
-        return zip(survey.entries, contents).map { entry, content in
-            guard let content else { return describe(entry, nil) }
-            if isTooLarge(entry, content) { return describe(entry, nil) }
-            return decoded[content.id]
+        return zip(survey.entries, keys).map { entry, key in
+            guard let key, let content = content(of: entry), !isTooLarge(entry, content) else {
+                return describe(entry, nil)
+            }
+            return kept[key].flatMap { try? decoder.decode(KernelDescription.self, from: Data($0.utf8)) }
         }
     }
 
-    /// What the manifests of images say of kernels that nothing is known of. Blocks while those are read, a file for each
-    /// layer; one that cannot be had or read tells nothing.
-    func fromManifests(_ missing: [Int]) -> [(Int, KernelDescription)] {
+    /// What the manifests of images say of kernels of the same layer whose metadata is not local. Blocks while those are
+    /// read, a file for each layer; one that cannot be had or read tells nothing.
+    func fromManifests(_ missing: [Int], isCancelled: @escaping @Sendable () -> Bool) -> [(Int, KernelDescription)] {
         var found: [(Int, KernelDescription)] = []
-        var missing = missing
-        for (number, descriptor) in tree.sources.enumerated() where !missing.isEmpty {
+        for (number, descriptor) in tree.sources.enumerated() {
             guard let content = descriptor.kernelManifest, content.size <= UInt64(CacheManifest.bytesMax) else {
                 continue
             }
-            let file = FileContent(
-                id: content.id, size: content.size, source: sources[number], offset: content.offset,
-                layout: tree.layout(ofSource: number))
-            guard let bytes = try? cache.bytes(of: file, count: content.size), let manifest = CacheManifest(bytes)
-            else {
-                continue
-            }
+            var file = content
+            file.source = number
+            guard let file = fileContent(file, layout: tree.layout(ofSource: number)),
+                let bytes = try? cache.bytes(of: file, count: content.size, isCancelled: isCancelled),
+                let manifest = CacheManifest(bytes)
+            else { continue }
             for position in missing {
-                if let description = manifest.description(of: survey.entries[position], in: tree) {
-                    found.append((position, description))
-                }
+                let entry = survey.entries[position]
+                guard let metadata = self.content(of: entry), metadata.source == number, !isLocal(metadata),
+                    let description = manifest.description(of: entry, in: tree)
+                else { continue }
+                found.append((position, description))
             }
-            let told = Set(found.map(\.0))
-            missing.removeAll { told.contains($0) }
         }
         return found
     }
 
-    /// Reads what is missing. Blocks; what cannot be had stays nil, and what fails is thrown at the end.
+    /// Reads what is missing. Blocks; what cannot be had stays nil, and the first failure is thrown at the end. An origin
+    /// that does not answer is waited for once, not once for each kernel.
     ///
     /// - Parameter found: gets each batch: positions in the survey, and what is known of them now.
     func read(
         _ missing: [Int], progress: any ProgressReporter, isCancelled: @escaping @Sendable () -> Bool,
         found: ([(Int, KernelDescription)]) -> Void
     ) throws(MCFSError) {
-        var error: MCFSError?
-        let wanted = missing.compactMap { position in content(of: survey.entries[position]).map { (position, $0) } }
-            .sorted { ($0.1.source, $0.1.offset) < ($1.1.source, $1.1.offset) }
+        var wanted = missing.compactMap { position in content(of: survey.entries[position]).map { (position, $0) } }
+        wanted.sort { ($0.1.source, $0.1.offset) < ($1.1.source, $1.1.offset) }
         var layouts: [Int: any SourceLayout] = [:]
+        var budget = min(Self.bytesMax, cache.configuration.bytesMax / 8)
+        var failure: MCFSError?
         for start in stride(from: 0, to: wanted.count, by: Self.batch) {
-            let batch = wanted[start..<min(start + Self.batch, wanted.count)]
-            let files = batch.compactMap { position, content -> (Int, FileContent)? in
-                guard sources.indices.contains(content.source) else { return nil }
+            var files: [(Int, FileContent)] = []
+            for (position, content) in wanted[start..<min(start + Self.batch, wanted.count)] {
                 let layout = layouts[content.source] ?? tree.layout(ofSource: content.source)
                 layouts[content.source] = layout
-                return (
-                    position,
-                    FileContent(
-                        id: content.id, size: content.size, source: sources[content.source], offset: content.offset,
-                        layout: layout)
-                )
+                let bytes = survey.entries[position].metadataBytes == nil ? content.size : 0
+                guard bytes <= budget, let file = fileContent(content, layout: layout) else { continue }
+                budget -= bytes
+                files.append((position, file))
             }
-            // Of the others a few bytes are enough.
-            let whole = files.filter { survey.entries[$0.0].metadataBytes == nil }.map(\.1)
-            do throws(MCFSError) {
-                try cache.prefetch(whole, progress: progress, isCancelled: isCancelled)
-            } catch let failure {
-                error = error ?? failure
-            }
-            if isCancelled() { throw MCFSError(.cancelled, "reading what kernels need was given up") }
-            var described: [(Int, KernelDescription)] = []
-            for (position, file) in files {
-                do throws(MCFSError) {
-                    let entry = survey.entries[position]
-                    let bytes = try cache.bytes(of: file, count: min(entry.metadataBytes ?? file.size, file.size))
-                    described.append((position, describe(entry, bytes)))
-                } catch let failure {
-                    error = error ?? failure
+            if failure == nil {
+                do throws(MCFSError) { try fetch(files, progress: progress, isCancelled: isCancelled) } catch {
+                    failure = error
                 }
             }
+            if isCancelled() { throw MCFSError(.cancelled, "reading what kernels need was given up") }
+            let described = describeLocal(files)
             keep(described)
             found(described)
         }
-        if let error { throw error }
+        if let failure { throw failure }
+    }
+
+    private func fetch(
+        _ files: [(Int, FileContent)], progress: any ProgressReporter, isCancelled: @escaping @Sendable () -> Bool
+    ) throws(MCFSError) {
+        try cache.prefetch(
+            files.filter { survey.entries[$0.0].metadataBytes == nil }.map(\.1), progress: progress,
+            isCancelled: isCancelled)
+        // Of the others a few bytes are enough.
+        let heads = files.compactMap { position, file in
+            survey.entries[position].metadataBytes.map { (file, min($0, file.size)) }
+        }
+        for start in stride(from: 0, to: heads.count, by: Self.headsAtOnce) {
+            var waiters: [BytesWaiter] = []
+            for (file, count) in heads[start..<min(start + Self.headsAtOnce, heads.count)] {
+                waiters.append(try BytesWaiter(reading: count, of: file, in: cache))
+            }
+            for waiter in waiters { _ = try waiter.bytes(isCancelled) }
+        }
+    }
+
+    private func describeLocal(_ files: [(Int, FileContent)]) -> [(Int, KernelDescription)] {
+        files.compactMap { position, file in
+            let entry = survey.entries[position]
+            let isHead = entry.metadataBytes != nil
+            guard isHead || cache.localBytes(of: file.id, size: file.size) == file.size,
+                cache.localBytes(of: file.id, size: file.size) > 0,
+                let bytes = try? cache.bytes(of: file, count: min(entry.metadataBytes ?? file.size, file.size))
+            else { return nil }
+            return (position, describe(entry, bytes))
+        }
     }
 
     private func keep(_ described: [(Int, KernelDescription)]) {
         let encoder = JSONEncoder()
-        var texts: [BlobID: String] = [:]
+        var texts: [String: String] = [:]
         for (position, description) in described {
-            guard let content = content(of: survey.entries[position]),
-                let data = try? encoder.encode(description)
-            else { continue }
-            texts[content.id] = String(decoding: data, as: UTF8.self)
+            let entry = survey.entries[position]
+            guard let content = content(of: entry), let data = try? encoder.encode(description) else { continue }
+            texts[key(of: entry, content)] = String(decoding: data, as: UTF8.self)
         }
         // Found out again where it cannot be kept.
         try? catalog.saveKernelDescriptions(texts)
+    }
+
+    /// All that a description follows from.
+    private func key(of entry: KernelEntry, _ content: Content) -> String {
+        let name = tree.withName(of: entry.directory) { $0.hex }
+        return "\(Self.version) \(entry.kind.rawValue) \(content.id) \(name)"
+    }
+
+    private func fileContent(_ content: Content, layout: any SourceLayout) -> FileContent? {
+        guard sources.indices.contains(content.source) else { return nil }
+        return FileContent(
+            id: content.id, size: content.size, source: sources[content.source], offset: content.offset, layout: layout)
     }
 
     private func content(of entry: KernelEntry) -> Content? {
         entry.metadata.first.flatMap { tree.content(of: $0) }.flatMap { $0.size > 0 ? $0 : nil }
     }
 
+    private func isLocal(_ content: Content) -> Bool {
+        cache.localBytes(of: content.id, size: content.size) == content.size
+    }
+
     private func isTooLarge(_ entry: KernelEntry, _ content: Content) -> Bool {
-        entry.metadataBytes == nil && content.size > UInt64(KernelDescription.metadataBytesMax)
+        entry.metadataBytes == nil && content.size > KernelDescription.metadataBytesMax
     }
 
     private func describe(_ entry: KernelEntry, _ metadata: [UInt8]?) -> KernelDescription {
@@ -135,42 +171,43 @@ struct KernelReader: Sendable {
 
 extension ChunkCache {
     /// The first bytes of a content. Blocks until they are local, at most for the cache's read deadline.
-    func bytes(of content: FileContent, count: UInt64) throws(MCFSError) -> [UInt8] {
-        if count == 0 { return [] }
-        let waiter = BytesWaiter()
-        switch try open(content).read(ByteRange(0, count), makeWaiter: { waiter }) {
-        case .pending: return try waiter.bytes()
-        case .region(let region): return try Self.bytes(of: region)
-        }
-    }
-
-    fileprivate static func bytes(of region: borrowing FileRegion) throws(MCFSError) -> [UInt8] {
-        guard let bytes = region.withBytes({ Array($0) }) else {
-            throw MCFSError(.localIO, "a file of the cache cannot be read")
-        }
-        return bytes
+    func bytes(
+        of content: FileContent, count: UInt64, isCancelled: @escaping @Sendable () -> Bool = { false }
+    ) throws(MCFSError) -> [UInt8] {
+        count == 0 ? [] : try BytesWaiter(reading: count, of: content, in: self).bytes(isCancelled)
     }
 }
 
+/// Waits for the first bytes of a content on behalf of a thread that may block.
 private final class BytesWaiter: ReadWaiter {
     private let result = Guarded<Result<[UInt8], MCFSError>?>(nil)
+    private let deadline: Deadline
+
+    init(reading count: UInt64, of content: FileContent, in cache: ChunkCache) throws(MCFSError) {
+        // The cache completes every read by its own deadline; a moment more, for the thread that does.
+        deadline = Deadline(after: cache.configuration.readDeadline + .seconds(5))
+        switch try cache.open(content).read(ByteRange(0, count), makeWaiter: { self }) {
+        case .pending: break
+        case .region(let region): complete(.success(region))
+        }
+    }
 
     func complete(_ result: consuming Result<FileRegion, MCFSError>) {
         let bytes: Result<[UInt8], MCFSError>
         switch consume result {
         case .failure(let error): bytes = .failure(error)
         case .success(let region):
-            do throws(MCFSError) { bytes = .success(try ChunkCache.bytes(of: region)) } catch {
-                bytes = .failure(error)
-            }
+            let read = region.withBytes { Array($0) }
+            bytes = read.map { .success($0) } ?? .failure(MCFSError(.localIO, "a file of the cache cannot be read"))
         }
         self.result.update { $0 = bytes }
     }
 
-    func bytes() throws(MCFSError) -> [UInt8] {
-        // The cache completes every read by its own deadline.
-        while true {
-            if let result = result.wait(until: Deadline(after: .seconds(60)), { $0 }) { return try result.get() }
+    func bytes(_ isCancelled: () -> Bool) throws(MCFSError) -> [UInt8] {
+        while !deadline.hasPassed {
+            if let result = result.wait(until: Deadline(after: .milliseconds(100)), { $0 }) { return try result.get() }
+            if isCancelled() { throw MCFSError(.cancelled, "nobody waits any more") }
         }
+        throw MCFSError(.timedOut, "bytes of the cache did not come", isTransient: true)
     }
 }

@@ -54,22 +54,23 @@ final class KernelView: Sendable {
         state.withLock { state in for (position, description) in found { state.descriptions[position] = description } }
     }
 
-    /// Judges every kernel. - Returns: the entries to hide from now on, and those whose state changed by it.
+    /// Judges every kernel; one call at a time. - Returns: the entries to hide from now on, and those whose state changed by it.
     func judge(by gpus: [GPU]) -> (hidden: Bitmap, changed: [Tree.Index]) {
+        // Outside of the lock, which threads take that answer requests.
+        let (descriptions, before) = state.withLock { ($0.descriptions, $0.hidden) }
+        let verdicts = survey.verdicts(descriptions, on: gpus)
+        var hidden = Bitmap(count: tree.count)
+        for (entry, verdict) in zip(survey.entries, verdicts)
+        where verdict.outcome == .foreign && entry.directory != Tree.root {
+            hidden.insert(Int(entry.directory))
+        }
+        let changed = survey.entries.map(\.directory).filter { hidden[Int($0)] != before[Int($0)] }
         state.withLock { state in
             state.gpus = gpus
-            state.verdicts = survey.verdicts(state.descriptions, on: gpus)
-            var hidden = Bitmap(count: tree.count)
-            for (entry, verdict) in zip(survey.entries, state.verdicts)
-            where verdict.outcome == .foreign && entry.directory != Tree.root {
-                hidden.insert(Int(entry.directory))
-            }
-            var changed: [Tree.Index] = []
-            for entry in survey.entries.map(\.directory)
-            where hidden[Int(entry)] != state.hidden[Int(entry)] { changed.append(entry) }
+            state.verdicts = verdicts
             state.hidden = hidden
-            return (hidden, changed)
         }
+        return (hidden, changed)
     }
 
     var gpus: [GPU] { state.withLock { $0.gpus } }
@@ -95,10 +96,8 @@ final class KernelView: Sendable {
 }
 
 extension KernelView: ViewObserver {
-    private static let group = Array("__grp__".utf8)
-
     func isWatched(_ name: UnsafeRawBufferPointer) -> Bool {
-        name.starts(with: Self.group) || TritonFile.isKey(name) || Self.isVLLMHash(name)
+        TritonFile.isGroup(name) || TritonFile.isKey(name) || Self.isVLLMHash(name)
     }
 
     /// As vLLM names what it compiled for one configuration.
@@ -111,7 +110,7 @@ extension KernelView: ViewObserver {
 
     func missed(_ path: TreePath) {
         let folder = path.parent
-        if path.name.starts(with: Self.group) {
+        if TritonFile.isGroup(path.name) {
             if !folder.isRoot, isKernelFolder(folder.parent) { activity.missPart(of: folder) }
         } else if isKernelFolder(folder) {
             activity.miss(path)
@@ -124,11 +123,13 @@ extension KernelView: ViewObserver {
     }
 
     private static func namesKernels(_ path: String) -> Bool {
-        path.contains("triton") || path.contains("torch_compile_cache")
+        path.split(separator: "/").contains {
+            $0 == ".triton" || $0 == "triton" || $0 == "triton_cache" || $0 == "torch_compile_cache"
+        }
     }
 
     func opened(_ path: TreePath) {
-        if path.name.starts(with: Self.group), !path.parent.isRoot { activity.hit(path.parent) }
+        if TritonFile.isGroup(path.name), !path.parent.isRoot { activity.hit(path.parent) }
     }
 
     func verdict(of entry: Tree.Index) -> String {

@@ -15,20 +15,24 @@ extension Mount {
         isCancelled: @escaping @Sendable () -> Bool
     ) throws(MCFSError) {
         if kernels.survey.entries.isEmpty { return }
-        let gpus = gpuChoice.gpus(of: host)
-        kernels.learn(reader.fromManifests(kernels.undescribed))
-        judgeKernels(by: gpus)
+        kernels.learn(reader.fromManifests(kernels.undescribed, isCancelled: isCancelled))
+        judgeKernels(host)
         try reader.read(kernels.undescribed, progress: progress, isCancelled: isCancelled) { [self] found in
             kernels.learn(found)
-            judgeKernels(by: gpus)
+            judgeKernels(host)
         }
     }
 
-    /// What changes by it, the kernel looks up anew.
-    func judgeKernels(by gpus: [GPU]) {
-        let (hidden, changed) = kernels.judge(by: gpus)
+    /// By the GPUs as they are known now. What changes by it, the kernel looks up anew.
+    func judgeKernels(_ host: HostGPUs) {
+        let gpus = gpuChoice.gpus(of: host)
+        // One at a time, with what follows from it: a refresh may come while metadata is being read.
+        let changed = judging.withLock { _ in
+            let (hidden, changed) = kernels.judge(by: gpus)
+            if !changed.isEmpty { fileSystem.view.hide(hidden) }
+            return changed
+        }
         if changed.isEmpty { return }
-        fileSystem.view.hide(hidden)
         let tree = merged.tree
         session.withLock { $0 }?.forgetNames(
             changed.map { entry in (tree.parent(of: entry), tree.withName(of: entry) { Array($0) }) })
@@ -38,6 +42,16 @@ extension Mount {
         var view = MountStatus.View()
         kernels.report(in: &view)
         return view
+    }
+
+    /// The directory that hides an entry, itself or above it.
+    func hiddenDirectory(of entry: Tree.Index) -> Tree.Index? {
+        var entry = entry
+        while true {
+            if kernels.hides(entry) { return entry }
+            if entry == Tree.root { return nil }
+            entry = merged.tree.parent(of: entry)
+        }
     }
 
     // MARK: explain
@@ -114,23 +128,22 @@ extension Mount {
         guard let parent = tree.entry(at: path.parent) else { return [] }
         let wanted = path.name
         let hash = TritonFile.hash(ofKey: wanted)
-        var near: [(common: Int, Explanation.Near)] = []
+        var ranked: [(common: Int, position: Int)] = []
         for (position, entry) in kernels.survey.entries.enumerated()
         where entry.directory != Tree.root && tree.parent(of: entry.directory) == parent {
-            let common = tree.withName(of: entry.directory) { name in zip(name, wanted).prefix { $0 == $1 }.count }
-            let (description, verdict) = kernels.knowledge(position)
-            let isSameKey =
-                hash != nil && tree.withName(of: entry.directory) { TritonFile.hash(ofKey: Array($0)) } == hash
-            near.append(
-                (
-                    isSameKey ? .max : common,
-                    Explanation.Near(
-                        path: tree.path(of: entry.directory).description, name: description?.name,
-                        target: description?.target.map { "\($0.architecture)" }, verdict: verdict.outcome.shown,
-                        differs: differs(description, verdict, isSameKey: isSameKey))
-                ))
+            let common = tree.withName(of: entry.directory) { name in
+                hash != nil && TritonFile.hash(ofKey: Array(name)) == hash
+                    ? Int.max : zip(name, wanted).prefix { $0 == $1 }.count
+            }
+            ranked.append((common, position))
         }
-        return near.sorted { ($0.common, $1.1.path) > ($1.common, $0.1.path) }.prefix(5).map(\.1)
+        return ranked.sorted { ($0.common, $1.position) > ($1.common, $0.position) }.prefix(5).map { common, position in
+            let (description, verdict) = kernels.knowledge(position)
+            return Explanation.Near(
+                path: tree.path(of: kernels.survey.entries[position].directory).description, name: description?.name,
+                target: description?.target.map { "\($0.architecture)" }, verdict: verdict.outcome.shown,
+                differs: differs(description, verdict, isSameKey: common == .max))
+        }
     }
 
     private func differs(_ description: KernelDescription?, _ verdict: Verdict, isSameKey: Bool) -> String {

@@ -57,10 +57,13 @@ extension MountService {
         var chosen = mounts.all
         if let mountpoint = request.mountpoint { chosen = [try mount(at: mountpoint)] }
         hostGPUs.refresh()
-        for mount in chosen {
+        // All of them by what is known, before one of them waits for its origin.
+        for mount in chosen where !mount.kernels.survey.entries.isEmpty { mount.judgeKernels(hostGPUs) }
+        for mount in chosen where !mount.kernels.undescribed.isEmpty {
             do throws(MCFSError) {
-                try mount.readKernels(
-                    reader(of: mount), host: hostGPUs, progress: job, isCancelled: { job.isCancelled })
+                try mount.readKernels(reader(of: mount), host: hostGPUs, progress: job) { [mounts] in
+                    job.isCancelled || mounts.mount(at: mount.mountpoint) !== mount
+                }
             } catch { job.warn(error.message) }
         }
         return ViewList(views: chosen.map { ViewList.View(mountpoint: $0.mountpoint, view: $0.view) })
@@ -68,6 +71,12 @@ extension MountService {
 
     /// SIGHUP.
     func refreshViews() {
+        // One that runs looks at the GPUs first; what it has not read yet, it will.
+        if jobs.all.contains(where: { $0.kind == "view" && $0.target == "all mounts" }) {
+            hostGPUs.refresh()
+            for mount in mounts.all where !mount.kernels.survey.entries.isEmpty { mount.judgeKernels(hostGPUs) }
+            return
+        }
         do {
             _ = try begin("view", "all mounts", endsWithCaller: false) { [self] (job) throws(MCFSError) -> ViewList in
                 try refreshViews(ViewRefreshRequest(mountpoint: nil), job: job)
@@ -87,7 +96,9 @@ extension MountService {
 
     /// Keeps how often kernels of a mount were used.
     func keepUses(_ mount: Mount) {
-        do { try catalog.saveKernelUses(mount.kernels.activity.takeUnsaved(), at: mount.mountpoint) } catch {
+        let uses = mount.kernels.activity.takeUnsaved()
+        do { try catalog.saveKernelUses(uses, at: mount.mountpoint) } catch {
+            mount.kernels.activity.putBack(uses.keys)
             logger.warning("the use of kernels could not be kept", metadata: ["reason": "\(error.message)"])
         }
     }
@@ -120,7 +131,8 @@ extension MountService {
         let survey = KernelSurvey(tree)
         let reader = KernelReader(catalog: catalog, cache: cache, tree: tree, sources: sources, survey: survey)
         let view = KernelView(tree, survey, reader.known(), KernelActivity([:]), mountpoint: "")
-        let told = believesManifests ? reader.fromManifests(view.undescribed) : []
+        let told =
+            believesManifests ? reader.fromManifests(view.undescribed, isCancelled: { job.isCancelled }) : []
         view.learn(told)
         let isTold = !told.isEmpty && view.undescribed.isEmpty
         try reader.read(view.undescribed, progress: job, isCancelled: { job.isCancelled }) { view.learn($0) }
@@ -141,9 +153,12 @@ extension MountService {
     // MARK: check
 
     func check(_ request: KernelRequest, job: Job) throws(MCFSError) -> KernelCheck {
-        let gpus = try GPUChoice(request.gpu, configured: configuration.gpu).gpus(of: hostGPUs)
+        // A mount is judged by what it was told, unless others are named.
+        let mount = mounts.mount(holding: request.target)?.mount
+        let choice = try GPUChoice(request.gpu, configured: configuration.gpu)
+        let gpus = (request.gpu == ["auto"] ? mount?.gpuChoice ?? choice : choice).gpus(of: hostGPUs)
         if gpus.isEmpty { job.warn("no GPU was found on this host; give --gpu to say which to check for") }
-        if mounts.mount(holding: request.target) == nil,
+        if mount == nil,
             let check = Self.check(try loader.labels(of: request.target, caller: request.caller, job: job), gpus)
         {
             return check

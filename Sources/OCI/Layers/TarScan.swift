@@ -18,10 +18,13 @@ struct TarScan {
         /// … but never more than this.
         var hopBytesMax = 4 << 20
 
-        /// For layers most of which nobody will read: fewer bytes at the price of more round trips.
+        /// Once reads that follow a hop took so much time, the limits are the usual ones; nil: never.
+        var hopTimeMax: Duration?
+
+        /// For layers most of which nobody will read: fewer bytes at the price of more round trips, while these are short.
         static let sparse = Limits(
             windowBytesMin: 8 << 10, windowBytesMax: 1 << 20, hopBytesMin: 128 << 10, hopBytesStep: 1 << 10,
-            hopBytesMax: 4 << 20)
+            hopBytesMax: 4 << 20, hopTimeMax: .seconds(1))
 
         /// Nothing but headers: for sources where a read costs no round trip.
         static let headersOnly = Limits(
@@ -31,7 +34,8 @@ struct TarScan {
     private let source: any ByteSource
     private let size: UInt64
     private let deadline: Deadline
-    private let limits: Limits
+    private var limits: Limits
+    private var hopTime = Duration.zero
     private var parser: TarParser
     private var window: [UInt8]
     private var windowStart: UInt64 = 0
@@ -117,7 +121,12 @@ struct TarScan {
         let kept = isInside ? window[Int(range.lowerBound - windowStart)...] : []
         let start = range.lowerBound + UInt64(kept.count)
         let end = min(size, max(range.upperBound, start + UInt64(windowBytes)))
+        let began = ContinuousClock.now
         let fresh = try source.bytes(ByteRange(start, max(start, end)), deadline: deadline)
+        if !isContiguous, let longest = limits.hopTimeMax {
+            hopTime += ContinuousClock.now - began
+            if hopTime > longest { limits = Limits() }
+        }
         window = kept.isEmpty ? fresh : Array(kept) + fresh
         windowStart = range.lowerBound
     }
