@@ -16,6 +16,8 @@ struct EntryRemoval {
     private let before: stat
     /// Of an entry of Triton's: what will go. Of any other all does.
     private let files: [Folder.Item]
+    /// Bytes that went already.
+    private var bytesGone: UInt64 = 0
 
     /// After this nothing finds the entry as it was.
     ///
@@ -38,7 +40,10 @@ struct EntryRemoval {
         switch extent {
         case .full:
             files = items.filter { !$0.isFolder && !TritonFile.isGroup($0.name) }
-            for group in groups { try folder.remove(group.name) }
+            for group in groups {
+                try folder.remove(group.name)
+                bytesGone &+= group.stamp.size
+            }
         case .intermediates:
             files = items.filter { $0.isFile && TritonFile.isIntermediate($0.name) }
             for (group, content) in try groups.map({ ($0, try Self.amended($0, in: folder)) }) {
@@ -47,7 +52,7 @@ struct EntryRemoval {
         }
     }
 
-    /// - Returns: the bytes that went.
+    /// - Returns: the bytes that went in both steps.
     func finish(now: Timestamp) throws -> UInt64 {
         let place = try Place(item.kernel.path, below: item.root)
         let folder = try place.parent.folder(place.name)
@@ -58,7 +63,7 @@ struct EntryRemoval {
             if items.contains(where: { TritonFile.isGroup($0.name) }) { throw Stay.isWritten }
             try Self.checkIsQuiet(items, now: now)
         }
-        var bytes: UInt64 = 0
+        var bytes = bytesGone
         for file in files {
             guard let now = try? folder.status(of: file.name), Folder.Stamp(now).hasSameContent(as: file.stamp) else {
                 continue

@@ -13,6 +13,8 @@ struct FolderKernels {
         var known: FolderScan.Known?
         /// Of its directory.
         var stamp: Folder.Stamp
+        /// SHA-256 of its metadata without the hash; nil where none was read.
+        var signature: [UInt8]?
     }
 
     let scan: FolderScan
@@ -50,14 +52,16 @@ struct FolderKernels {
                 path: place, kind: entry.kind, modified: sizes.modified[position], bytes: sizes.bytes[position],
                 irBytes: sizes.irBytes[position])
             kernel.describe(description)
-            kernel.signature = (read?.bytes).map { signature(of: $0, without: description.hash) }
             var known: FolderScan.Known?
             if let read, !sizes.hasFolders[position],
                 max(stamp.newest, read.stamp.newest) < now - Self.settledAfterNanoseconds
             {
                 known = FolderScan.Known(file: read.name, stamps: stamp.bytes + read.stamp.bytes)
             }
-            found.append(Found(kernel: kernel, known: known, stamp: stamp))
+            found.append(
+                Found(
+                    kernel: kernel, known: known, stamp: stamp,
+                    signature: (read?.bytes).map { signature(of: $0, without: description.hash) }))
             descriptions.append(description)
         }
         self.survey = survey

@@ -28,8 +28,6 @@ package struct IndexedKernel: Hashable, Sendable {
     package var hits: UInt64 = 0
     /// Seconds since 1970.
     package var lastHit: Int64?
-    /// SHA-256 of its metadata without the hash; nil where none was read.
-    package var signature: [UInt8]?
 
     package init(path: [UInt8], kind: KernelEntry.Kind, modified: Int64, bytes: UInt64, irBytes: UInt64) {
         self.path = path
@@ -41,4 +39,7 @@ package struct IndexedKernel: Hashable, Sendable {
 
     /// For people: bytes that are no UTF-8 are replaced.
     package var pathText: String { String(decoding: path, as: UTF8.self) }
+
+    /// Whether it is a folder's or reference's, or is that folder itself.
+    package func lies(in place: String) -> Bool { path.isAtOrBelow(Array(place.utf8)) }
 }

@@ -64,20 +64,22 @@ enum InventoryDatabase {
         return queue
     }
 
+    /// The tables are strict, so that quick_check finds values of a type that rows are not read with.
     private static var migrations: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1") { db in
             try db.execute(
                 sql: """
-                    CREATE TABLE writer (since TEXT NOT NULL);
+                    CREATE TABLE writer (since TEXT NOT NULL) STRICT;
                     CREATE TABLE root (
-                        place TEXT NOT NULL PRIMARY KEY, isReference INTEGER NOT NULL, indexed INTEGER NOT NULL);
+                        place TEXT NOT NULL PRIMARY KEY, isReference INTEGER NOT NULL, indexed INTEGER NOT NULL
+                    ) STRICT;
                     CREATE TABLE kernel (
                         path BLOB NOT NULL PRIMARY KEY, kind TEXT NOT NULL, hash TEXT, name TEXT, backend TEXT, arch TEXT,
                         warpSize INTEGER, tritonVersion TEXT, numWarps INTEGER, numStages INTEGER, problem TEXT,
                         modified INTEGER NOT NULL, bytes INTEGER NOT NULL, irBytes INTEGER NOT NULL,
-                        hits INTEGER NOT NULL DEFAULT 0, lastHit INTEGER, signature BLOB, file BLOB, stamps BLOB
-                    ) WITHOUT ROWID;
+                        hits INTEGER NOT NULL DEFAULT 0, lastHit INTEGER, file BLOB, stamps BLOB
+                    ) STRICT, WITHOUT ROWID;
                     """)
             try db.execute(sql: "INSERT INTO writer (since) VALUES (?)", arguments: [schemaSince])
         }

@@ -52,7 +52,7 @@ package struct KernelFilter: Sendable {
         if let backend, kernel.backend.flatMap(KernelBackend.init(name:)) != backend { return false }
         if let arch, !Self.matches(arch, kernel.arch) { return false }
         if let name, !(kernel.name.map { $0 == name || fnmatch(name, $0, 0) == 0 } ?? false) { return false }
-        return place.map { kernel.path.isAtOrBelow(Array($0.utf8)) } ?? true
+        return place.map(kernel.lies) ?? true
     }
 
     private static func matches(_ wanted: String, _ archs: String?) -> Bool {

@@ -1,6 +1,5 @@
 internal import FoundationEssentials
 internal import GRDB
-internal import Glibc
 package import MCFSCore
 
 /// The kernels of folders and references that were indexed, in one SQLite file. Thread safe, and for several processes.
@@ -208,53 +207,4 @@ package final class KernelInventory: Sendable {
     private func write<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
         do { return try database.write(body) } catch { throw InventoryDatabase.error(error, what) }
     }
-}
-
-/// What indexing a folder or reference found.
-package struct IndexReport: Hashable, Sendable {
-    package var place: String
-    package var kernels = 0
-    /// Of all of them.
-    package var bytes: UInt64 = 0
-    package var added = 0
-    package var changed = 0
-    package var removed = 0
-    /// Files of metadata that were read.
-    package var filesRead = 0
-    package var warnings: [String] = []
-
-    fileprivate mutating func count(_ kernel: IndexedKernel) {
-        kernels += 1
-        bytes &+= kernel.bytes
-    }
-}
-
-/// The rows at or below a place.
-private struct PathRange {
-    let condition: String
-    let arguments: StatementArguments
-
-    /// - Parameter place: empty for all.
-    init(_ place: String) {
-        let bytes = Array(place.utf8)
-        if bytes.isEmpty {
-            condition = "TRUE"
-            arguments = []
-        } else {
-            let start = bytes == [UInt8(ascii: "/")] ? bytes : bytes + [UInt8(ascii: "/")]
-            condition = "path = ? OR (path >= ? AND path < ?)"
-            // The byte after `/`.
-            arguments = [Data(bytes), Data(start), Data(start.dropLast() + [UInt8(ascii: "0")])]
-        }
-    }
-}
-
-extension Timestamp {
-    package static var now: Timestamp {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return Timestamp(seconds: Int64(time.tv_sec), nanoseconds: UInt32(time.tv_nsec))
-    }
-
-    var nanosecondsSince1970: Int64 { seconds &* 1_000_000_000 &+ Int64(nanoseconds) }
 }

@@ -7,17 +7,17 @@ enum KernelRow {
     /// In the order in which both functions below have them.
     static let columns = """
         path, kind, hash, name, backend, arch, warpSize, tritonVersion, numWarps, numStages, problem, modified, bytes, \
-        irBytes, hits, lastHit, signature
+        irBytes, hits, lastHit
         """
 
     /// Keeps the hits of a row that is there.
     static let upsert = """
-        INSERT INTO kernel (\(columns), file, stamps) VALUES (\(Array(repeating: "?", count: 19).joined(separator: ", ")))
+        INSERT INTO kernel (\(columns), file, stamps) VALUES (\(Array(repeating: "?", count: 18).joined(separator: ", ")))
         ON CONFLICT (path) DO UPDATE SET kind = excluded.kind, hash = excluded.hash, name = excluded.name,
             backend = excluded.backend, arch = excluded.arch, warpSize = excluded.warpSize,
             tritonVersion = excluded.tritonVersion, numWarps = excluded.numWarps, numStages = excluded.numStages,
             problem = excluded.problem, modified = excluded.modified, bytes = excluded.bytes, irBytes = excluded.irBytes,
-            signature = excluded.signature, file = excluded.file, stamps = excluded.stamps
+            file = excluded.file, stamps = excluded.stamps
         """
 
     static func arguments(_ kernel: IndexedKernel, _ known: FolderScan.Known?) -> StatementArguments {
@@ -25,17 +25,19 @@ enum KernelRow {
             Data(kernel.path), kernel.kind.rawValue, kernel.hash, kernel.name, kernel.backend, kernel.arch,
             kernel.warpSize, kernel.tritonVersion, kernel.numWarps, kernel.numStages, kernel.problem, kernel.modified,
             Int64(clamping: kernel.bytes), Int64(clamping: kernel.irBytes), Int64(clamping: kernel.hits),
-            kernel.lastHit, kernel.signature.map { Data($0) }, (known?.file).map { Data($0) },
-            (known?.stamps).map { Data($0) },
+            kernel.lastHit, (known?.file).map { Data($0) }, (known?.stamps).map { Data($0) },
         ]
         return StatementArguments(values)
     }
 
     /// nil for a kind that is not known.
     static func kernel(_ row: Row) -> IndexedKernel? {
-        guard let kind = KernelEntry.Kind(rawValue: row[1]) else { return nil }
+        guard let kind = KernelEntry.Kind(rawValue: row[1]),
+            // Without a copy in between: thousands are read at once.
+            let path = try? row.withUnsafeData(atIndex: 0, { [UInt8]($0 ?? Data()) })
+        else { return nil }
         var kernel = IndexedKernel(
-            path: [UInt8](row[0] as Data), kind: kind, modified: row[11], bytes: UInt64(clamping: row[12] as Int64),
+            path: path, kind: kind, modified: row[11], bytes: UInt64(clamping: row[12] as Int64),
             irBytes: UInt64(clamping: row[13] as Int64))
         kernel.hash = row[2]
         kernel.name = row[3]
@@ -48,7 +50,6 @@ enum KernelRow {
         kernel.problem = row[10]
         kernel.hits = UInt64(clamping: row[14] as Int64)
         kernel.lastHit = row[15]
-        kernel.signature = (row[16] as Data?).map { [UInt8]($0) }
         return kernel
     }
 }

@@ -108,9 +108,10 @@ package struct PrunePlan: Sendable {
         }
         var groups: [Likeness: [(position: Int, kernel: IndexedKernel)]] = [:]
         for position in candidates {
-            guard let kernel = kernels.found[position]?.kernel, kernel.kind == .triton, kernel.name != nil,
-                let signature = kernel.signature
+            guard let found = kernels.found[position], let signature = found.signature, found.kernel.kind == .triton,
+                found.kernel.name != nil
             else { continue }
+            let kernel = found.kernel
             let likeness = Likeness(
                 name: kernel.name, backend: kernel.backend, arch: kernel.arch, signature: signature, bytes: kernel.bytes
             )

@@ -27,7 +27,6 @@ package struct Pruner {
     /// - Parameter onProgress: called with how many of the plan's bytes are done.
     package func run(onProgress: (UInt64) -> Void = { _ in }) -> PruneReport {
         var report = PruneReport()
-        for leftover in plan.leftovers { try? Place(leftover.path, below: leftover.root).removeLeftover(now: now) }
         // What lies in another entry goes before it.
         let begun = plan.items.reversed().compactMap { item in
             report.result(of: item.kernel) { try EntryRemoval(beginning: item, plan.extent, now: now) }
@@ -42,6 +41,7 @@ package struct Pruner {
             done &+= removal.item.bytes
             onProgress(done)
         }
+        for leftover in plan.leftovers { try? Place(leftover.path, below: leftover.root).removeLeftover(now: now) }
         return report
     }
 }

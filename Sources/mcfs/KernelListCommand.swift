@@ -34,6 +34,12 @@ struct KernelListCommand: ParsableCommand {
         output.result(document: KernelDocument(kernels, roots).bytes, text: Self.table(kernels, now: .now))
     }
 
+    /// Of what has no name its kind, where that says more than nothing.
+    static func name(_ kernel: IndexedKernel) -> String {
+        ListCommand.shown(
+            kernel.name ?? (kernel.kind == .triton ? "unknown" : kernel.kind.rawValue), isDirectory: false)
+    }
+
     private static func table(_ kernels: [IndexedKernel], now: Timestamp) -> String {
         var table = Table([.left, .left, .left, .left, .right, .right, .right, .left])
         table.add("NAME", "BACKEND", "ARCH", "TRITON", "SIZE", "AGE", "HITS", "PATH")
@@ -41,82 +47,12 @@ struct KernelListCommand: ParsableCommand {
         for kernel in kernels {
             bytes &+= kernel.bytes
             table.add(
-                ListCommand.shown(kernel.name ?? "unknown", isDirectory: false), kernel.backend ?? "-",
+                Self.name(kernel), kernel.backend ?? "-",
                 kernel.arch ?? "-", kernel.tritonVersion ?? "-", ByteSize.text(kernel.bytes),
                 Age(seconds: now.seconds - kernel.modified).description, "\(kernel.hits)",
                 ListCommand.shown(kernel.pathText, isDirectory: false))
         }
         let summary = "\(count(kernels.count, "kernel")), \(ByteSize.text(bytes))"
         return kernels.isEmpty ? summary : table.text + "\n" + summary
-    }
-}
-
-/// `mcfs list --json`, as `JSON.document` would write it.
-private struct KernelDocument {
-    private(set) var bytes: [UInt8] = []
-
-    init(_ kernels: [IndexedKernel], _ roots: [KernelInventory.Root]) {
-        bytes.reserveCapacity(600 * kernels.count)
-        add("{\n  \"kernels\" : [")
-        for (number, kernel) in kernels.enumerated() {
-            add(number == 0 ? "\n" : ",\n")
-            add(kernel, roots)
-        }
-        add(kernels.isEmpty ? "\n\n  ]\n}\n" : "\n  ]\n}\n")
-    }
-
-    private mutating func add(_ kernel: IndexedKernel, _ roots: [KernelInventory.Root]) {
-        add("    {")
-        field("arch", kernel.arch, isFirst: true)
-        field("backend", kernel.backend)
-        field("bytes", kernel.bytes)
-        field("hash", kernel.hash)
-        field("hits", kernel.hits)
-        field("irBytes", kernel.irBytes)
-        field("kind", kernel.kind.rawValue)
-        field("lastHit", kernel.lastHit)
-        field("modified", kernel.modified)
-        field("name", kernel.name)
-        field("numStages", kernel.numStages)
-        field("numWarps", kernel.numWarps)
-        field("path", kernel.pathText)
-        field("problem", kernel.problem)
-        field("root", roots.first { kernel.path.starts(with: $0.place.utf8) }?.place)
-        field("tritonVersion", kernel.tritonVersion)
-        field("warpSize", kernel.warpSize)
-        add("\n    }")
-    }
-
-    private mutating func field(_ key: StaticString, _ value: String?, isFirst: Bool = false) {
-        begin(key, isFirst)
-        guard var value else { return add("null") }
-        add("\"")
-        value.withUTF8 { text in
-            for byte in text {
-                switch byte {
-                case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
-                case 0..<0x20:
-                    let digits = String(byte, radix: 16)
-                    bytes += "\\u00\(digits.count == 1 ? "0" : "")\(digits)".utf8
-                default: bytes.append(byte)
-                }
-            }
-        }
-        add("\"")
-    }
-
-    private mutating func field(_ key: StaticString, _ value: (some BinaryInteger)?) {
-        begin(key, false)
-        bytes += (value.map { "\($0)" } ?? "null").utf8
-    }
-
-    private mutating func begin(_ key: StaticString, _ isFirst: Bool) {
-        add(isFirst ? "\n      \"" : ",\n      \"")
-        add(key)
-        add("\" : ")
-    }
-
-    private mutating func add(_ text: StaticString) {
-        bytes += UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
     }
 }

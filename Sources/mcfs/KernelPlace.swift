@@ -60,6 +60,8 @@ extension KernelInventory {
                 try record(
                     hits: counted.kernels.map { (Array("\(mountpoint)/\($0.path)".utf8), $0.hits, $0.lastHit) })
             }
+        } catch  where error.code == .notFound {
+            // Unmounted just now, or a daemon that counts nothing.
         } catch {
             session.output.warn("hits are as of the last time: \(error.message)")
         }

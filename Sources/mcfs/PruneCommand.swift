@@ -130,7 +130,7 @@ struct PruneCommand: ParsableCommand {
         var table = Table([.left, .left, .right, .left])
         for item in plan.items {
             table.add(
-                ListCommand.shown(item.kernel.name ?? "unknown", isDirectory: false), item.kernel.arch ?? "-",
+                KernelListCommand.name(item.kernel), item.kernel.arch ?? "-",
                 ByteSize.text(item.bytes), ListCommand.shown(item.kernel.pathText, isDirectory: false))
         }
         return table.text + "\nwould \(what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes))"

@@ -1,0 +1,509 @@
+"""The kernel inventory: `index`, `list`, `prune` on folders and mounts, and `warm` with stand-ins for podman and docker."""
+
+import base64
+import fnmatch
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import tarfile
+import threading
+import time
+
+import pytest
+
+import mcfs as mcfs_helper
+from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
+from test_upper_clients import compile_kernels  # noqa: F401  (a fixture)
+
+FIXTURE = os.path.join(mcfs_helper.ROOT, "Tests/Fixtures/triton-cache")
+if not os.path.isdir(FIXTURE):
+    FIXTURE = os.path.join(os.path.dirname(mcfs_helper.ROOT), "shared/fixtures/triton-cache")
+
+# What these tests prune is never a developer's own.
+for name in ("MCFS_INVENTORY", "XDG_DATA_HOME"):
+    os.environ.pop(name, None)
+
+KEYS = {
+    "arch", "backend", "bytes", "hash", "hits", "irBytes", "kind", "lastHit", "modified", "name", "numStages", "numWarps",
+    "path", "problem", "root", "tritonVersion", "warpSize"}
+IR = ("*.ttir", "*.ttgir", "*.llir", "*.source", "*.ptx", "*.amdgcn")
+DAY = 86_400
+
+
+def make_old(folder, seconds=3600):
+    """Sets times back, as those of a cache that nobody writes to now."""
+    then = time.time() - seconds
+    for parent, folders, names in os.walk(folder, topdown=False):
+        for name in [*names, *folders]:
+            os.utime(os.path.join(parent, name), (then, then), follow_symlinks=False)
+    os.utime(folder, (then, then))
+
+
+def settle():
+    """The time of the last change cannot be set back: what was changed within a second is looked at again."""
+    time.sleep(1.1)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A Triton cache of twelve kernels and two launchers, an hour old."""
+    folder = tmp_path / "triton"
+    shutil.copytree(f"{FIXTURE}/cache", folder)
+    make_old(folder)
+    return str(folder)
+
+
+def kernels(mcfs, *arguments):
+    return mcfs.run("list", *arguments, json=True).json["kernels"]
+
+
+def files(folder):
+    return sorted(os.path.relpath(os.path.join(parent, name), folder) for parent, _, names in os.walk(folder) for name in names)
+
+
+def is_ir(path):
+    return any(fnmatch.fnmatch(path, pattern) for pattern in IR)
+
+
+def check_entries(folder, count):
+    """Each entry holds its binary and metadata, no IR, and a group record that lists exactly that."""
+    groups = [path for path in files(folder) if "/__grp__" in path]
+    assert len(groups) == count
+    for group in groups:
+        entry = os.path.dirname(group)
+        names = set(os.listdir(f"{folder}/{entry}")) - {os.path.basename(group)}
+        with open(f"{folder}/{group}") as file:
+            assert set(json.load(file)["child_paths"]) == names
+        assert any(name.endswith((".cubin", ".hsaco")) for name in names) and not any(map(is_ir, names))
+
+
+# Folders
+
+def test_kernels_of_a_folder_are_listed_with_what_scripts_rely_on(mcfs, cache):
+    assert kernels(mcfs) == []
+    assert "nothing was indexed" in mcfs.run("list").stderr
+    result = mcfs.run("index", cache, json=True).json
+    assert result == {"places": [{
+        "added": 12, "bytes": result["places"][0]["bytes"], "changed": 0, "filesRead": 12, "kernels": 12, "place": cache,
+        "removed": 0}]}
+    listed = kernels(mcfs)
+    assert len(listed) == 12 and all(set(kernel) == KEYS for kernel in listed)
+    assert list(listed[0]) == sorted(KEYS)
+    with open(f"{FIXTURE}/INDEX.tsv") as table:
+        rows = [line.rstrip("\n").split("\t") for line in table if line.startswith("cache/")]
+    expected = {
+        (f"{cache}/{row[0].removeprefix('cache/')}", row[1], row[2], row[3], int(row[4])) for row in rows if row[2] != "-"}
+    assert {(k["path"], k["name"], k["backend"], k["arch"], k["warpSize"]) for k in listed} == expected
+    for kernel in listed:
+        key = os.path.basename(kernel["path"])
+        assert kernel["hash"] == base64.b32decode(key + "=" * (-len(key) % 8)).hex()
+        assert kernel["modified"] == int(os.stat(kernel["path"]).st_mtime)
+        sizes = {name: os.stat(f"{kernel['path']}/{name}").st_size for name in os.listdir(kernel["path"])}
+        assert kernel["bytes"] == sum(sizes.values())
+        assert kernel["irBytes"] == sum(size for name, size in sizes.items() if is_ir(name))
+    text = mcfs.run("list").stdout.splitlines()
+    assert len(text) == 14 and text[0].split()[0] == "NAME" and "KiB" in text[1] and text[-1].startswith("12 kernels, ")
+
+
+def test_filters_and_orders(mcfs, cache):
+    mcfs.run("index", cache)
+    some = kernels(mcfs)[0]["path"]
+    then = time.time() - 10 * DAY
+    os.utime(some, (then, then))
+    mcfs.run("index", cache)
+    for arguments, count in [
+        (("--name", "add_kernel"), 4), (("--name", "*max*"), 4), (("--name", "add"), 0), (("--backend", "cuda"), 9),
+        (("--backend", "hip"), 3), (("--backend", "rocm"), 3), (("--arch", "sm_90"), 3), (("--arch", "90"), 3),
+        (("--arch", "gfx942"), 3), (("--older-than", "1w"), 1), (("--older-than", "30m"), 12), (("--younger-than", "2d"), 11),
+        (("--older-than", "12h", "--younger-than", "2w"), 1), (("--hits-below", "1"), 12), (("--hits-above", "0"), 0),
+        (("--name", "*_kernel", "--backend", "cuda", "--arch", "80"), 3), ((cache,), 12), ((some,), 1), ((mcfs.directory,), 0),
+    ]:
+        assert len(kernels(mcfs, *arguments)) == count, arguments
+    sizes = [kernel["bytes"] for kernel in kernels(mcfs, "--sort", "size")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert kernels(mcfs, "--sort", "age")[-1]["path"] == some
+    assert [k["path"] for k in kernels(mcfs, "--sort", "path")] == sorted(k["path"] for k in kernels(mcfs))
+    for arguments in [
+        ("list", "--older-than", "7"), ("list", "--backend", "metal"), ("list", "--sort", "color"),
+        ("list", "--older-than", "2w", "--younger-than", "1d"), ("list", "--hits-below", "2", "--hits-above", "2"),
+        ("prune", "--ir-only", "--full"), ("prune", "--deduplicate", "--incompatible"), ("prune", "--gpu", "sm_90"),
+        ("prune", "oci://host/image:tag"), ("prune", "--incompatible", "--gpu", "Voodoo", cache), ("list", "--hits-below", "-1"),
+    ]:
+        mcfs.run(*arguments, code=mcfs_helper.USAGE)
+
+
+def test_again_only_what_changed_is_read_and_what_is_gone_disappears(mcfs, cache):
+    settle()
+    mcfs.run("index", cache)
+    again = mcfs.run("index", cache, json=True).json["places"][0]
+    assert (again["filesRead"], again["added"], again["changed"], again["removed"], again["kernels"]) == (0, 0, 0, 0, 12)
+    gone, changed = kernels(mcfs)[:2]
+    shutil.rmtree(gone["path"])
+    with open(f"{changed['path']}/{changed['name']}.json", "w") as file:
+        file.write("{\"truncated")
+    settle()
+    third = mcfs.run("index", json=True).json["places"][0]
+    assert (third["filesRead"], third["changed"], third["removed"], third["kernels"]) == (1, 1, 1, 11)
+    listed = {kernel["path"]: kernel for kernel in kernels(mcfs)}
+    assert gone["path"] not in listed and listed[changed["path"]]["name"] is None
+    assert "not JSON" in listed[changed["path"]]["problem"] and "unknown" in mcfs.run("list").stdout
+    shutil.rmtree(cache)
+    assert "11 gone" in mcfs.run("index", cache).stdout and kernels(mcfs) == []
+    mcfs.run("index", cache, code=mcfs_helper.NOT_FOUND)
+
+
+def test_a_damaged_inventory_is_set_aside(mcfs, cache):
+    mcfs.run("index", cache)
+    database = f"{mcfs.home}/.local/share/mcfs/inventory.db"
+    assert stat.S_IMODE(os.stat(os.path.dirname(database)).st_mode) == 0o700
+    for suffix in ("-wal", "-shm"):
+        if os.path.exists(database + suffix):
+            os.remove(database + suffix)
+    with open(database, "r+b") as file:
+        file.write(b"damaged " * 1000)
+    result = mcfs.run("list")
+    assert "set aside" in result.stderr and os.path.exists(database + ".damaged-1")
+    mcfs.run("index", cache)
+    assert len(kernels(mcfs)) == 12
+    elsewhere = {"MCFS_INVENTORY": f"{mcfs.directory}/a/b.db"}
+    assert "nothing was indexed" in mcfs.run("list", environment=elsewhere).stderr
+    assert os.path.exists(f"{mcfs.directory}/a/b.db")
+    mcfs.run("list", environment={"XDG_DATA_HOME": f"{mcfs.directory}/data"})
+    assert os.path.exists(f"{mcfs.directory}/data/mcfs/inventory.db")
+    mcfs.run("list", environment={"MCFS_INVENTORY": "/proc/nothing.db"}, code=mcfs_helper.CANNOT_CREATE)
+
+
+@pytest.mark.usefixtures("fuse")
+def test_a_folder_that_may_not_be_listed_keeps_what_is_known_of_it(user, tmp_path):  # noqa: F811
+    folder = f"{user.directory}/home/caches"
+    shutil.copytree(f"{FIXTURE}/cache", f"{folder}/a")
+    shutil.copytree(f"{FIXTURE}/more-targets", f"{folder}/b")
+    make_old(folder)
+    for parent, folders, names in os.walk(user.directory + "/home"):
+        for name in [*folders, *names]:
+            os.chown(f"{parent}/{name}", USER, USER)
+            os.chmod(f"{parent}/{name}", 0o755)
+    user.mcfs("index", folder)
+    os.chmod(f"{folder}/b", 0)
+    result = user.mcfs("index", folder)
+    assert "cannot list" in result.stderr and "20 kernels" in result.stdout
+    os.chmod(f"{folder}/b", 0o700)
+    pruned = user.mcfs("prune", "-y", folder)
+    check_entries(folder, 20)
+    assert "20 kernels" in pruned.stdout
+    # Nothing is counted as done that is not.
+    for name in os.listdir(f"{folder}/b"):
+        os.chown(f"{folder}/b/{name}", 0, 0)
+    refused = user.mcfs("prune", "-y", "--full", f"{folder}/b", code=mcfs_helper.UNAUTHORIZED)
+    assert "8 kernels could not be pruned" in refused.stderr and len(os.listdir(f"{folder}/b")) == 8
+
+
+# Prune
+
+def test_prune_removes_what_no_engine_needs(mcfs, cache):
+    before = files(cache)
+    plan = mcfs.run("prune", cache, "--dry-run", json=True).json
+    assert plan["dryRun"] and plan["extent"] == "ir" and len(plan["kernels"]) == 12 and files(cache) == before
+    for answer in ("", "n\n", "no\n", "yes please\n"):
+        refused = mcfs.run("prune", cache, input=answer, code=mcfs_helper.FAILED)
+        assert "12 kernels" in refused.stderr and "KiB" in refused.stderr and files(cache) == before
+    ages = {kernel["path"]: kernel["modified"] for kernel in kernels(mcfs)}
+    result = mcfs.run("prune", cache, input="y\n")
+    assert "pruned 12 kernels" in result.stdout
+    check_entries(cache, 12)
+    assert set(before) - set(files(cache)) == set(filter(is_ir, before))
+    assert {kernel["path"]: kernel["modified"] for kernel in kernels(mcfs)} == ages
+    assert {kernel["irBytes"] for kernel in kernels(mcfs)} == {0}
+    assert "no kernel matches" in mcfs.run("prune", "-y").stdout
+
+
+def test_prune_of_every_version_of_triton(mcfs, tmp_path):
+    for version in os.listdir(f"{FIXTURE}/versions"):
+        folder = tmp_path / version
+        shutil.copytree(f"{FIXTURE}/versions/{version}/cache", folder)
+        make_old(folder)
+        done = mcfs.run("prune", "-y", folder, json=True).json
+        check_entries(folder, 3 if version == "3.9.0" else 2)
+        assert done["pruned"] == len(done["kernels"]) and done["kept"] == []
+
+
+def test_prune_of_whole_kernels(mcfs, cache, tmp_path):
+    mcfs.run("index", cache)
+    copy = f"{cache}/{hashlib.sha256(b'copy').hexdigest()}"
+    original = kernels(mcfs, "--name", "add_kernel", "--arch", "80")[0]
+    shutil.copytree(original["path"], copy)
+    with open(f"{copy}/add_kernel.json", "r+") as file:
+        text = file.read().replace(original["hash"], os.path.basename(copy))
+        file.seek(0)
+        file.write(text)
+    make_old(copy, 1800)
+    done = mcfs.run("prune", "-y", "--deduplicate", json=True).json
+    assert [kernel["path"] for kernel in done["kernels"]] == [original["path"]] and done["pruned"] == 1
+    assert not os.path.exists(original["path"]) and os.path.exists(copy)
+    plan = mcfs.run("prune", "--dry-run", "--incompatible", "--gpu", "sm_90", json=True).json
+    assert len(plan["kernels"]) == 9 and plan["extent"] == "full"
+    mcfs.run("prune", "-y", "--incompatible", "--gpu", "sm_90,gfx942")
+    assert {kernel["arch"] for kernel in kernels(mcfs)} == {"90", "gfx942"}
+    mcfs.run("prune", "-y", "--full", "--backend", "rocm")
+    assert {kernel["arch"] for kernel in kernels(mcfs)} == {"90"}
+    # Without a GPU nothing is known to be of no use.
+    mcfs.run("prune", "-y", "--incompatible", code=None)
+    assert len(kernels(mcfs)) in (0, 3)
+    mcfs.run("prune", "-y", "--full")
+    # The launchers are no kernels.
+    assert kernels(mcfs) == [] and len(os.listdir(cache)) == 2
+
+
+def test_what_is_being_written_stays(mcfs, cache):
+    entries = sorted(path for path in os.listdir(cache) if any("__grp__" in name for name in os.listdir(f"{cache}/{path}")))
+    os.mkdir(f"{cache}/{entries[0]}/tmp.pid_1_a")
+    with open(f"{cache}/{entries[1]}/kernel.cubin.tmp.pid_1_2", "w"):
+        pass
+    os.utime(f"{cache}/{entries[2]}/" + os.listdir(f"{cache}/{entries[2]}")[0])
+    done = mcfs.run("prune", "-y", "--full", cache, json=True).json
+    assert done["beingWritten"] == 3 and done["pruned"] == 9
+    assert {entry for entry in entries if os.path.exists(f"{cache}/{entry}")} == set(entries[:3])
+
+
+class Engine(threading.Thread):
+    """Looks kernels up as Triton does, again and again: the group record, its children, then all of them."""
+
+    def __init__(self, cache):
+        super().__init__(daemon=True)
+        self.cache, self.ending, self.problems, self.lookups, self.trimmed = cache, False, [], 0, 0
+
+    def run(self):
+        while not self.ending:
+            for entry in os.listdir(self.cache):
+                try:
+                    self.look_up(f"{self.cache}/{entry}")
+                except Exception as error:  # noqa: BLE001
+                    self.problems.append(repr(error))
+                    return
+
+    def look_up(self, entry):
+        try:
+            group = next(name for name in os.listdir(entry) if name.startswith("__grp__"))
+            with open(f"{entry}/{group}") as file:
+                children = list(json.load(file)["child_paths"])
+        except (FileNotFoundError, StopIteration):
+            # A miss.
+            return
+        for child in children:
+            os.stat(f"{entry}/{child}")
+        time.sleep(0.05)
+        for child in children:
+            with open(f"{entry}/{child}", "rb") as file:
+                assert file.read()
+        self.lookups += 1
+        self.trimmed += not any(map(is_ir, children))
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_an_engine_that_runs_beside_finds_all_or_nothing(mcfs, cache, options):
+    engine = Engine(cache)
+    engine.start()
+    while engine.lookups < 3:
+        assert not engine.problems
+        time.sleep(0.01)
+    mcfs.run("prune", "-y", cache, *options)
+    before = engine.lookups
+    time.sleep(1)
+    engine.ending = True
+    engine.join()
+    assert engine.problems == []
+    assert engine.trimmed > 0 and engine.lookups > before if not options else engine.lookups == before
+
+
+def test_triton_finds_what_was_pruned(mcfs, compile_kernels, tmp_path):  # noqa: F811
+    folder = str(tmp_path / "cache")
+    made = compile_kernels(folder, 64, 128)
+    make_old(folder)
+    pruned = mcfs.run("prune", "-y", folder, json=True).json
+    assert pruned["pruned"] == 2 and not any(map(is_ir, files(folder)))
+    assert compile_kernels(folder, 64, 128) == [kernel | {"hit": True} for kernel in made]
+    assert not any(map(is_ir, files(folder)))
+    mcfs.run("prune", "-y", "--full", folder)
+    again = compile_kernels(folder, 64, 128)
+    assert again == made and any(map(is_ir, files(folder)))
+
+
+# Mounts
+
+@pytest.mark.usefixtures("fuse")
+def test_a_mount_is_indexed_without_its_binaries(mcfs, cache):
+    mountpoint = mcfs.mount(cache)
+    mcfs.run("index", mountpoint)
+    listed = kernels(mcfs, mountpoint)
+    assert len(listed) == 12 and {kernel["root"] for kernel in listed} == {mountpoint}
+    local = {entry["path"]: entry["bytesLocal"] for entry in mcfs.ls("-R", mountpoint) if entry["type"] == "file"}
+    read = {path for path, count in local.items() if count}
+    assert len(read) == 12 and all(path.endswith(".json") and "__grp__" not in path for path in read)
+    again = mcfs.run("index", mountpoint, json=True).json["places"][0]
+    assert again["filesRead"] == 0 and again["kernels"] == 12
+
+
+@pytest.mark.usefixtures("fuse")
+def test_prune_on_a_mount_goes_through_its_upper(mcfs, cache):
+    before = {path: os.stat(f"{cache}/{path}").st_mtime_ns for path in files(cache)}
+    mountpoint = mcfs.mount(cache)
+    done = mcfs.run("prune", "-y", mountpoint, json=True).json
+    assert done["pruned"] == 12 and done["kept"] == []
+    check_entries(mountpoint, 12)
+    changes = {c["path"]: c["change"] for c in mcfs.run("upper", "list", mountpoint, json=True).json["changes"]}
+    removed = {path for path, change in changes.items() if change == "removed"}
+    assert removed == set(filter(is_ir, before))
+    assert {path for path in changes if "__grp__" in path and changes[path] == "changed"} == {
+        path for path in before if "__grp__" in path}
+    mcfs.run("prune", "-y", "--full", "--backend", "cuda", mountpoint)
+    assert {kernel["backend"] for kernel in kernels(mcfs)} == {"hip"}
+    assert len(os.listdir(mountpoint)) == 5
+    mcfs.umount(mountpoint)
+    mcfs.mount(cache, at=mountpoint)
+    assert len(os.listdir(mountpoint)) == 5
+    mcfs.run("index", mountpoint)
+    assert len(kernels(mcfs)) == 3
+    # Nothing of the tree itself was touched.
+    assert {path: os.stat(f"{cache}/{path}").st_mtime_ns for path in files(cache)} == before
+
+
+@pytest.mark.usefixtures("fuse")
+def test_a_mount_that_cannot_be_written_is_not_pruned(mcfs, cache):
+    mountpoint = mcfs.mount(cache, options=("--read-only",))
+    result = mcfs.run("prune", "-y", mountpoint, code=mcfs_helper.LOCAL_IO)
+    assert "12 kernels could not be pruned: Read-only file system" in result.stderr
+    assert len(kernels(mcfs)) == 12
+
+
+# Warm
+
+STAND_IN = """#!/bin/sh
+# Records how it was called, and fills the volume as an engine would.
+printf '%s\\n' "$@" > "$RECORD"
+tr '\\0' '\\n' < /proc/$$/environ | grep ^HF_TOKEN= > "$RECORD.token"
+echo "loading the model"
+previous=
+for argument; do
+    [ "$previous" != --volume ] || folder=${argument%%:*}
+    previous=$argument
+done
+[ "${EMPTY:-}" = 1 ] || { mkdir -p "$folder/torch_compile_cache/0123456789" && echo artefact > "$folder/torch_compile_cache/0123456789/a"; }
+exit "${STATUS:-0}"
+"""
+
+
+@pytest.fixture
+def runtimes(tmp_path, mcfs):
+    """Makes stand-ins of container runtimes; the folder for PATH."""
+
+    def make(*names):
+        folder = tmp_path / "-".join(("bin", *names))
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(STAND_IN)
+            (folder / name).chmod(0o755)
+        for tool in ("sh", "tr", "grep", "mkdir", "tar", "gzip"):
+            os.symlink(shutil.which(tool), folder / tool)
+        return {"PATH": str(folder), "RECORD": str(tmp_path / "record"), "HF_TOKEN": "hf_secret"}
+
+    return make
+
+
+def recorded(tmp_path):
+    return (tmp_path / "record").read_text().splitlines()
+
+
+def pairs(words, option):
+    return [value for name, value in zip(words, words[1:]) if name == option]
+
+
+def test_warm_keeps_the_cache_that_a_container_fills(mcfs, runtimes, tmp_path):
+    environment = runtimes("podman", "docker")
+    result = mcfs.run(
+        "warm", "--model", "org/model", "--image", "image:1", "--host-cache-dir", tmp_path, "--env", "A=b c", "--output",
+        tmp_path / "warmed_cache.tar.gz", environment=environment, json=True)
+    warmed = result.json
+    assert os.path.dirname(warmed["directory"]) == str(tmp_path) and os.path.basename(warmed["directory"]).startswith("cache_")
+    assert warmed["image"] == "image:1" and warmed["bytes"] > 0 and warmed["output"] == str(tmp_path / "warmed_cache.tar.gz")
+    assert "loading the model" in result.stderr and "hf_secret" not in result.stdout + result.stderr
+    words = recorded(tmp_path)
+    assert words[:2] == ["run", "--rm"] and words[-1] == "image:1" and "--privileged" not in words and "--tty" not in words
+    assert pairs(words, "--device") == ["nvidia.com/gpu=all"]
+    assert pairs(words, "--env") == ["MODEL_NAME=org/model", "VLLM_CACHE_ROOT=/root/.cache/vllm", "HF_TOKEN", "A=b c"]
+    assert pairs(words, "--volume") == [f"{warmed['directory']}:/root/.cache/vllm:Z"]
+    assert (tmp_path / "record.token").read_text() == "HF_TOKEN=hf_secret\n"
+    with tarfile.open(warmed["output"]) as tar:
+        assert "./torch_compile_cache/0123456789/a" in tar.getnames()
+    # What was warmed can be indexed.
+    assert "1 kernel" in mcfs.run("index", warmed["directory"]).stdout
+
+
+def test_warm_gives_the_devices_that_the_runtime_and_the_vendor_need(mcfs, runtimes, tmp_path):
+    environment = runtimes("docker")
+    del environment["HF_TOKEN"]
+    dry = mcfs.run("warm", "--model", "it's a model", "--dry-run", environment=environment)
+    words = shlex.split(dry.stdout)
+    assert words[:5] == ["docker", "run", "--rm", "--gpus", "all"] and "MODEL_NAME=it's a model" in words
+    assert "HF_TOKEN" not in words and not os.path.exists(tmp_path / "record")
+    rocm = shlex.split(mcfs.run("warm", "--model", "m", "--rocm", "--dry-run", environment=environment).stdout)
+    assert pairs(rocm, "--device") == ["/dev/kfd", "/dev/dri"] and "rocm" in rocm[-1]
+    assert len(pairs(rocm, "--group-add")) == 1 and "--gpus" not in rocm
+    podman = mcfs.run("warm", "--model", "m", "--runtime", "podman", "--output", "x y.tar.gz", "--dry-run", environment=environment)
+    run, tar = podman.stdout.splitlines()
+    assert run.startswith("podman run --rm --device nvidia.com/gpu=all") and "'x y.tar.gz'" in tar
+
+
+def test_warm_reports_what_went_wrong(mcfs, runtimes, tmp_path):
+    environment = runtimes("podman")
+    options = ("--model", "m", "--host-cache-dir", tmp_path)
+    failed = mcfs.run("warm", *options, environment=environment | {"STATUS": "42"}, code=mcfs_helper.FAILED)
+    assert "ended with status 42" in failed.stderr
+    time.sleep(1)
+    empty = mcfs.run("warm", *options, environment=environment | {"EMPTY": "1"}, code=mcfs_helper.FAILED)
+    assert "left nothing" in empty.stderr
+    mcfs.run("warm", *options, environment=runtimes(), code=mcfs_helper.NOT_FOUND)
+    time.sleep(1)
+    full = mcfs.run(
+        "warm", *options, "--output", tmp_path / "missing" / "x.tar.gz", environment=environment, code=mcfs_helper.LOCAL_IO)
+    assert "is kept" in full.stderr
+    for arguments in [("--push", "oci://host/repo:tag"), ("--image", "--privileged"), ("--host-cache-dir", "/tmp/a:b")]:
+        mcfs.run("warm", "--model", "m", *arguments, "--dry-run", environment=environment, code=mcfs_helper.USAGE)
+    mcfs.run("warm", environment=environment, code=mcfs_helper.USAGE)
+
+
+# Many
+
+def test_ten_thousand_kernels(mcfs, tmp_path):
+    folder = tmp_path / "many"
+    sources = sorted(
+        path for path in os.listdir(f"{FIXTURE}/cache") if any("__grp__" in name for name in os.listdir(f"{FIXTURE}/cache/{path}")))
+    content = {
+        entry: {name: open(f"{FIXTURE}/cache/{entry}/{name}", "rb").read() for name in os.listdir(f"{FIXTURE}/cache/{entry}")}
+        for entry in sources}
+    for number in range(10_000):
+        entry = sources[number % len(sources)]
+        digest = hashlib.sha256(str(number).encode())
+        place = f"{folder}/{base64.b32encode(digest.digest()).decode().rstrip('=')}"
+        os.makedirs(place)
+        for name, data in content[entry].items():
+            with open(f"{place}/{name}", "wb") as file:
+                # Sizes of binaries and text do not matter here.
+                file.write(data if name.endswith(".json") else data[:64])
+    make_old(folder)
+    settle()
+    times = {}
+    times["index"] = mcfs.run("index", folder).seconds
+    again = mcfs.run("index", folder, json=True)
+    times["index again"] = again.seconds
+    place = again.json["places"][0]
+    assert place["kernels"] == 10_000 and place["filesRead"] == 0
+    times["list"] = mcfs.run("list").seconds
+    listed = mcfs.run("list", json=True)
+    times["list --json"] = listed.seconds
+    assert len(listed.json["kernels"]) == 10_000
+    times["prune --dry-run"] = mcfs.run("prune", "--dry-run").seconds
+    print({name: round(seconds, 3) for name, seconds in times.items()})

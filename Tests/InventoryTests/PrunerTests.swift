@@ -1,0 +1,265 @@
+import Foundation
+import GPUCompat
+import Glibc
+import KernelCaches
+import MCFSCore
+import Testing
+
+@testable import Inventory
+
+@Suite struct PrunerTests {
+    private static let intermediates = [".ttir", ".ttgir", ".llir", ".source", ".ptx", ".amdgcn"]
+
+    private func plan(
+        _ folder: CacheFolder, _ extent: PrunePlan.Extent = .intermediates, of choice: PrunePlan.Choice = .all,
+        _ filter: KernelFilter = KernelFilter(), now: Timestamp = CacheFolder.later
+    ) throws -> PrunePlan {
+        try PrunePlan(extent, of: choice, in: [folder.path], filter, inventory: folder.inventory, now: now)
+    }
+
+    private func run(_ plan: PrunePlan, now: Timestamp = CacheFolder.later) -> PruneReport {
+        Pruner(plan, now: now, grace: .zero).run()
+    }
+
+    private func children(_ folder: CacheFolder, _ group: String) throws -> [String] {
+        let object = try JSONSerialization.jsonObject(with: Data(try folder.read(group).utf8))
+        return try #require((object as? [String: [String: String]])?["child_paths"]).keys.sorted()
+    }
+
+    @Test(
+        "of an entry of each version what engines load stays, and its group record lists exactly that",
+        arguments: [
+            "cache", "more-targets", "versions/3.0.0", "versions/3.2.0", "versions/3.3.1", "versions/3.4.0",
+            "versions/3.7.1", "versions/3.8.0", "versions/3.9.0",
+        ])
+    func everyVersion(cache: String) throws {
+        let folder = try CacheFolder(cache)
+        try folder.index()
+        let before = try folder.kernels()
+        let plan = try plan(folder)
+        #expect(plan.items.count == before.count && plan.bytes == before.reduce(0) { $0 + $1.irBytes })
+        let report = run(plan)
+        #expect(report.kernels == before.count && report.bytesFreed == plan.bytes && report.kept.isEmpty)
+        for path in try folder.paths() {
+            let names = try folder.names(path)
+            #expect(!names.contains { name in Self.intermediates.contains { name.hasSuffix($0) } })
+            #expect(names.contains { $0.hasSuffix(".cubin") || $0.hasSuffix(".hsaco") })
+            let group = try #require(names.first { $0.hasPrefix("__grp__") })
+            #expect(try children(folder, "\(path)/\(group)") == names.filter { $0 != group })
+        }
+        try folder.index()
+        let after = try folder.kernels()
+        // As old as before, and all that is known of them is as it was.
+        #expect(
+            after
+                == before.map { kernel in
+                    var kernel = kernel
+                    // The record got shorter, too.
+                    kernel.bytes = after.first { $0.path == kernel.path }?.bytes ?? 0
+                    kernel.irBytes = 0
+                    return kernel
+                })
+        #expect(try self.plan(folder).items.isEmpty)
+    }
+
+    @Test("a dry run, that is a plan alone, changes nothing")
+    func planOnly() throws {
+        let folder = try CacheFolder("cache")
+        _ = try plan(folder, .full)
+        #expect(try folder.index().filesRead == 0 && folder.kernels().count == 12)
+    }
+
+    @Test("whole kernels go with their directories, and what is no kernel stays")
+    func full() throws {
+        let folder = try CacheFolder("cache")
+        let plan = try plan(folder, .full, of: .all, KernelFilter(backend: .cuda))
+        let report = run(plan)
+        #expect(report.kernels == 9 && report.bytesFreed == plan.bytes)
+        #expect(try folder.index().kernels == 3)
+        // Three for AMD's GPU, and the two launchers.
+        #expect(try folder.names("cache").count == 5)
+    }
+
+    @Test("what is being written stays: temporaries of both kinds, and young files")
+    func busy() throws {
+        let folder = try CacheFolder()
+        for number in 1...4 { try folder.writeKernel(key(number)) }
+        try folder.write("cache/\(key(1))/tmp.pid_12_abc/kernel.cubin", "half")
+        try folder.write("cache/\(key(2))/kernel.cubin.tmp.pid_12_34", "half")
+        let young = [
+            timespec(tv_sec: 0, tv_nsec: 0), timespec(tv_sec: Int(CacheFolder.later.seconds) - 30, tv_nsec: 0),
+        ]
+        #expect(utimensat(AT_FDCWD, "\(folder.path)/cache/\(key(3))/kernel.cubin", young, 0) == 0)
+        for extent in [PrunePlan.Extent.intermediates, .full] {
+            let report = run(try plan(folder, extent))
+            #expect(report.beingWritten == 3 && report.kernels == 1)
+        }
+        #expect(try folder.names("cache/\(key(1))").count == 6 && folder.names("cache/\(key(2))").count == 6)
+        #expect(try folder.names("cache/\(key(3))").count == 5 && !folder.exists("cache/\(key(4))"))
+    }
+
+    @Test("an entry that was changed since the plan was made stays")
+    func changed() throws {
+        let folder = try CacheFolder()
+        for number in 1...2 { try folder.writeKernel(key(number)) }
+        let plan = try plan(folder, .full)
+        try folder.write("cache/\(key(1))/kernel.llir", "new")
+        #expect(run(plan).beingWritten == 1)
+        #expect(folder.exists("cache/\(key(1))/__grp__kernel.json") && !folder.exists("cache/\(key(2))"))
+        // What is gone already is no failure.
+        let again = run(plan)
+        #expect(again.kernels == 0 && again.beingWritten == 1 && again.failure == nil && again.kept.isEmpty)
+    }
+
+    @Test("what an engine writes anew between the two steps stays, all of it")
+    func engineBetween() throws {
+        let folder = try CacheFolder()
+        for number in 1...3 { try folder.writeKernel(key(number)) }
+        let now = CacheFolder.later
+        let begun = try plan(folder, .full).items.map { try EntryRemoval(beginning: $0, .full, now: now) }
+        // Nothing is found any more.
+        for number in 1...3 { #expect(!folder.exists("cache/\(key(number))/__grp__kernel.json")) }
+        // One is written anew, one is about to be, and an engine that looked for one left its directory.
+        try folder.writeKernel(key(1))
+        try folder.write("cache/\(key(2))/tmp.pid_1_a/kernel.ttir", "half")
+        for number in [0, 1] {
+            #expect(throws: EntryRemoval.Stay.self) { try begun[number].finish(now: now) }
+        }
+        #expect(try begun[2].finish(now: now) > 0)
+        #expect(try folder.names("cache/\(key(1))").count == 5 && !folder.exists("cache/\(key(3))"))
+        #expect(folder.exists("cache/\(key(2))/tmp.pid_1_a/kernel.ttir"))
+    }
+
+    @Test("a file that is replaced between the two steps is the engine's and stays")
+    func fileBetween() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1))
+        let now = CacheFolder.later
+        let begun = try plan(folder).items.map { try EntryRemoval(beginning: $0, .intermediates, now: now) }
+        #expect(try children(folder, "cache/\(key(1))/__grp__kernel.json") == ["kernel.cubin", "kernel.json"])
+        try folder.remove("cache/\(key(1))/kernel.ttir")
+        try folder.write("cache/\(key(1))/kernel.ttir", "other")
+        _ = try begun[0].finish(now: now)
+        #expect(try folder.read("cache/\(key(1))/kernel.ttir") == "other")
+        #expect(!folder.exists("cache/\(key(1))/kernel.ptx"))
+    }
+
+    @Test("an entry whose group record is none, or one of Triton 2, keeps its files")
+    func otherGroups() throws {
+        let folder = try CacheFolder()
+        for number in 1...2 { try folder.writeKernel(key(number)) }
+        try folder.write("cache/\(key(1))/__grp__kernel.json", "{\"child_pa")
+        try folder.write(
+            "cache/\(key(2))/__grp__kernel.json",
+            "{\"child_paths\": [\"kernel.ttir\", \"kernel.cubin\", \"kernel.json\"]}")
+        let report = run(try plan(folder))
+        #expect(report.kernels == 0 && report.kept.count == 2 && report.failure == nil)
+        #expect(try folder.names("cache/\(key(1))").count == 5 && folder.names("cache/\(key(2))").count == 5)
+    }
+
+    @Test("of kernels that differ in their hash only the newest stays")
+    func duplicates() throws {
+        let folder = try CacheFolder()
+        for (number, age) in [(1, 300), (2, 100), (3, 200)] {
+            try folder.writeKernel(key(number))
+            let times = Array(repeating: timespec(tv_sec: Int(Timestamp.now.seconds) - age, tv_nsec: 0), count: 2)
+            #expect(utimensat(AT_FDCWD, "\(folder.path)/cache/\(key(number))", times, 0) == 0)
+        }
+        // Of another name, target, metadata, size.
+        try folder.writeKernel(key(4), name: "other_")
+        try folder.writeKernel(key(5), arch: "80")
+        try folder.writeKernel(key(6), extra: ", \"a\": 1")
+        try folder.writeKernel(key(7), extra: ", \"a\": 2")
+        try folder.writeKernel(key(8))
+        try folder.write("cache/\(key(8))/kernel.cubin", "larger binary")
+        let plan = try plan(folder, .full, of: .duplicates)
+        #expect(plan.items.map { $0.kernel.hash } == [key(1), key(3)])
+        #expect(run(plan).kernels == 2)
+        #expect(try folder.names("cache") == [2, 4, 5, 6, 7, 8].map(key))
+        #expect(try self.plan(folder, .full, of: .duplicates).items.isEmpty)
+    }
+
+    @Test("what no GPU can run goes; what it is not known of stays")
+    func incompatible() throws {
+        let folder = try CacheFolder("cache", "more-targets")
+        try folder.writeKernel(key(1), in: "broken")
+        try folder.write("broken/\(key(1))/kernel.json", "{")
+        let gpus = try GPUSpec.gpus(from: ["sm_90"])
+        let plan = try plan(folder, .full, of: .foreign(gpus))
+        #expect(plan.items.count == 17)
+        #expect(run(plan).kernels == 17)
+        try folder.index()
+        #expect(try folder.kernels().map(\.arch) == [nil, "90", "90", "90"])
+    }
+
+    @Test("a directory of vLLM's goes only with all kernels in it, and at once")
+    func vllm() throws {
+        let folder = try CacheFolder()
+        let hash = "torch_compile_cache/0123456789"
+        for number in 1...2 { try folder.writeKernel(key(number), in: "\(hash)/rank_0_0/triton_cache") }
+        try folder.write("\(hash)/rank_0_0/vllm_compile_cache.py", "12345")
+        try folder.index()
+        let kernel = try #require(try folder.kernels().first { $0.hash == key(1) })
+        try folder.inventory.record(hits: [(kernel.path, 3, 3)])
+        let unused = try plan(folder, .full, of: .all, KernelFilter(hitsBelow: 1))
+        #expect(unused.items.map { $0.kernel.hash } == [key(2)])
+        let all = try plan(folder, .full)
+        #expect(all.items.count == 3)
+        // One part is being written, so the whole stays.
+        try folder.write("\(hash)/rank_0_0/triton_cache/\(key(2))/tmp.pid_1_2/file", "")
+        #expect(run(all).beingWritten == 2 && folder.exists("\(hash)/rank_0_0/vllm_compile_cache.py"))
+        try folder.remove("\(hash)/rank_0_0/triton_cache/\(key(2))/tmp.pid_1_2")
+        #expect(run(try plan(folder, .full)).kernels == 2)
+        #expect(try folder.names("torch_compile_cache").isEmpty)
+    }
+
+    @Test("an entry that is the folder itself can be pruned")
+    func top() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1))
+        let path = "\(folder.path)/cache/\(key(1))"
+        func plan(_ extent: PrunePlan.Extent) throws -> PrunePlan {
+            try PrunePlan(
+                extent, of: .all, in: [path], KernelFilter(), inventory: folder.inventory, now: CacheFolder.later)
+        }
+        #expect(run(try plan(.intermediates)).kernels == 1)
+        #expect(run(try plan(.full)).kernels == 1)
+        #expect(try folder.names("cache").isEmpty)
+    }
+
+    @Test("a link that takes the place of a directory is not followed")
+    func link() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1), in: "a")
+        try folder.writeKernel(key(1), in: "b")
+        let plan = try PrunePlan(
+            .full, of: .all, in: ["\(folder.path)/a"], KernelFilter(), inventory: folder.inventory,
+            now: CacheFolder.later)
+        try folder.remove("a/\(key(1))")
+        #expect(symlink("../b/\(key(1))", "\(folder.path)/a/\(key(1))") == 0)
+        #expect(run(plan).kernels == 0)
+        #expect(try folder.names("b/\(key(1))").count == 5)
+    }
+
+    @Test("what a killed prune left is taken away by the next, and is no kernel")
+    func leftovers() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1))
+        try folder.writeKernel(key(2), in: "cache/.mcfs-pruned-1")
+        try folder.write("cache/\(key(1))/.mcfs-pruned-2", "half a record")
+        #expect(try folder.index().kernels == 1)
+        let report = run(try plan(folder))
+        #expect(report.kernels == 1)
+        #expect(try folder.names("cache") == [key(1)])
+        #expect(try folder.names("cache/\(key(1))") == ["__grp__kernel.json", "kernel.cubin", "kernel.json"])
+    }
+
+    @Test("engines of NIM are not pruned")
+    func nim() throws {
+        let folder = try CacheFolder()
+        try folder.write("models--nim--meta--llama/snapshots/0.1/rank0.engine", "engine")
+        try folder.index()
+        #expect(try folder.kernels().map(\.kind) == [.nim])
+        #expect(try plan(folder, .full).items.isEmpty)
+    }
+}
