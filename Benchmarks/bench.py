@@ -18,14 +18,16 @@ import subprocess
 import sys
 import time
 
+import kernels
 import large
 import small
 import upper
 from measure import MIB
 from stand import ROOT, Stand
 
-ROWS = large.ROWS | small.ROWS | upper.ROWS
-BEGIN, END = "<!-- bench -->\n", "<!-- /bench -->"
+ROWS = large.ROWS | small.ROWS | upper.ROWS | kernels.ROWS
+# Tables of docs/performance.md: the marks around each, and which rows it has.
+SECTIONS = {"": ("<!-- bench -->\n", "<!-- /bench -->"), "kernels": ("<!-- bench kernels -->\n", "<!-- /bench kernels -->")}
 
 
 def first_line(*command):
@@ -51,21 +53,24 @@ def machine():
 
 
 def document(facts, rows):
-    """Draws the table of docs/performance.md, between its marks."""
+    """Draws the tables of docs/performance.md, between their marks."""
     path = os.path.join(ROOT, "docs/performance.md")
     with open(path) as file:
         text = file.read()
-    lines = [
+    measured = (
         f"Measured {facts['date']} by `scripts/bench` on {facts['cpus']} cores ({facts['cpuModel']}), {facts['memoryBytes'] // 2**30} GiB, "
-        f"Linux {facts['kernel']}, {facts['curl'].split(' (')[0]}, {facts['rclone']}; all servers on the same machine.\n",
-        "| work | measured | goal | met |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['name']} | {row['value']} | {row['goal'] or '–'} | {'–' if not row['goal'] else 'yes' if row['met'] else '**no**'} |"
-        for row in rows]
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
+        f"Linux {facts['kernel']}, {facts['curl'].split(' (')[0]}, {facts['rclone']}; all servers on the same machine.\n")
+    for section, (begin, end) in SECTIONS.items():
+        lines = [measured] if not section else []
+        lines += ["| work | measured | goal | met |", "|---|---|---|---|"]
+        lines += [
+            f"| {row['name']} | {row['value']} | {row['goal'] or '–'} | {'–' if not row['goal'] else 'yes' if row['met'] else '**no**'} |"
+            for row in rows if row.get("section", "") == section]
+        head, _, rest = text.partition(begin)
+        _, _, tail = rest.partition(end)
+        text = head + begin + "\n".join(lines) + "\n" + end + tail
     with open(path, "w") as file:
-        file.write(head + BEGIN + "\n".join(lines) + "\n" + END + tail)
+        file.write(text)
 
 
 def updated(old, new):

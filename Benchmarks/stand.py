@@ -54,7 +54,7 @@ class Stand:
         return count // 10 if self.is_quick else count
 
     def row(self, name, value, goal="", met=True, **details):
-        """One line of the table. `details` go into the results as they are."""
+        """One line of a table: the one of `section`, if it is given. All `details` go into the results as they are."""
         self.rows.append({"name": name, "value": value, "goal": goal, "met": bool(met), **details})
         print(f"{'' if met else 'NOT MET '}{name}: {value}{f' (goal {goal})' if goal else ''}", flush=True)
 
