@@ -54,6 +54,9 @@ struct Folder {
     /// How names begin that mcfs itself puts into folders; they are of no cache.
     static let ownPrefix = ".mcfs-"
 
+    /// `O_NOATIME` of <fcntl.h>, which Swift's Glibc module lacks.
+    private static let noAccessTime: CInt = 0o1_000_000
+
     private let descriptor: OwnedDescriptor
 
     /// - Parameter path: a link at its end is followed.
@@ -106,10 +109,16 @@ struct Folder {
         }
     }
 
-    /// The first bytes of a regular file, and what it was when it was opened.
+    /// The first bytes of a regular file, and what it was when it was opened. It is no use of the file: its access time
+    /// stays, where that is ours to say.
     func read(_ name: [UInt8], bytesMax: Int) throws(Errno) -> (bytes: [UInt8], status: stat) {
         // A FIFO in the place of a file must not be waited for.
-        let file = try open(name, O_RDONLY | O_NONBLOCK)
+        let flags = O_RDONLY | O_NONBLOCK
+        let file: OwnedDescriptor
+        do throws(Errno) { file = try open(name, flags | Self.noAccessTime) } catch {
+            guard error.rawValue == EPERM else { throw error }
+            file = try open(name, flags)
+        }
         let status = try file.status()
         guard status.st_mode & S_IFMT == S_IFREG else { throw Errno(rawValue: EINVAL) }
         var bytes = [UInt8](repeating: 0, count: min(bytesMax, Int(clamping: status.st_size)))

@@ -16,6 +16,7 @@ import time
 import pytest
 
 import mcfs as mcfs_helper
+from test_triton_versions import each_version, run_triton, TARGETS
 from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
 from test_upper_clients import compile_kernels  # noqa: F401  (a fixture)
 
@@ -319,17 +320,25 @@ def test_an_engine_that_runs_beside_finds_all_or_nothing(mcfs, cache, options):
     assert engine.trimmed > 0 and engine.lookups > before if not options else engine.lookups == before
 
 
-def test_triton_finds_what_was_pruned(mcfs, compile_kernels, tmp_path):  # noqa: F811
+@each_version
+def test_triton_finds_what_was_pruned(mcfs, tmp_path, version):
+    folder = str(tmp_path / "cache")
+    made = run_triton(version, folder, *TARGETS)
+    make_old(folder)
+    assert mcfs.run("prune", "-y", folder, json=True).json["pruned"] == len(TARGETS)
+    check_entries(folder, len(TARGETS))
+    for kernel, before in zip(run_triton(version, folder, *TARGETS), made):
+        assert (kernel["compiled"], kernel["stored"]) == (0, 0)
+        assert (kernel["key"], kernel["binary"]) == (before["key"], before["binary"])
+
+
+def test_triton_compiles_again_what_was_removed(mcfs, compile_kernels, tmp_path):  # noqa: F811
     folder = str(tmp_path / "cache")
     made = compile_kernels(folder, 64, 128)
     make_old(folder)
-    pruned = mcfs.run("prune", "-y", folder, json=True).json
-    assert pruned["pruned"] == 2 and not any(map(is_ir, files(folder)))
+    assert mcfs.run("prune", "-y", "--full", folder, json=True).json["pruned"] == 2
+    assert compile_kernels(folder, 64, 128) == made
     assert compile_kernels(folder, 64, 128) == [kernel | {"hit": True} for kernel in made]
-    assert not any(map(is_ir, files(folder)))
-    mcfs.run("prune", "-y", "--full", folder)
-    again = compile_kernels(folder, 64, 128)
-    assert again == made and any(map(is_ir, files(folder)))
 
 
 # Mounts
@@ -345,6 +354,48 @@ def test_a_mount_is_indexed_without_its_binaries(mcfs, cache):
     assert len(read) == 12 and all(path.endswith(".json") and "__grp__" not in path for path in read)
     again = mcfs.run("index", mountpoint, json=True).json["places"][0]
     assert again["filesRead"] == 0 and again["kernels"] == 12
+
+
+@pytest.mark.usefixtures("fuse")
+def test_hits_are_those_that_mounts_counted(mcfs, cache):
+    mountpoint = mcfs.mount(cache, options=("--gpu", "none"))
+    mcfs.run("index", mountpoint)
+    assert {kernel["hits"] for kernel in kernels(mcfs)} == {0}
+    used, other = (kernel["path"] for kernel in kernels(mcfs, "--name", "add_kernel", "--sort", "path")[:2])
+    before = int(time.time())
+    for _ in range(3):
+        with open(f"{used}/__grp__add_kernel.json") as file:
+            file.read()
+    with open(f"{other}/__grp__add_kernel.json") as file:
+        file.read()
+    listed = {kernel["path"]: kernel for kernel in kernels(mcfs, "--hits-above", "0", "--sort", "hits")}
+    assert [(path, kernel["hits"]) for path, kernel in listed.items()] == [(used, 3), (other, 1)]
+    assert before <= listed[used]["lastHit"] <= time.time()
+    # They stay without the mount, and when the folder is indexed again with it.
+    mcfs.umount(mountpoint)
+    assert len(kernels(mcfs, "--hits-above", "2")) == 1
+    mcfs.mount(cache, at=mountpoint, options=("--gpu", "none"))
+    mcfs.run("index", mountpoint)
+    assert [kernel["path"] for kernel in kernels(mcfs, "--hits-above", "2")] == [used]
+    pruned = mcfs.run("prune", "-y", "--full", "--hits-below", "1", mountpoint, json=True).json
+    assert pruned["pruned"] == 10 and {kernel["path"] for kernel in kernels(mcfs)} == {used, other}
+
+
+def test_a_reference_is_indexed_without_a_mount(mcfs):
+    reference = "oci-layout:" + os.path.join(mcfs_helper.ROOT, "Tests/Fixtures/triton-cache-image")
+    mcfs.run("index", reference)
+    listed = kernels(mcfs)
+    assert len(listed) == 20 and {kernel["root"] for kernel in listed} == {reference}
+    assert all(kernel["path"].startswith(reference + "/") and kernel["bytes"] > kernel["irBytes"] > 0 for kernel in listed)
+    assert {kernel["arch"] for kernel in listed} == {
+        "75", "80", "86", "89", "90", "100", "103", "120", "gfx90a", "gfx942", "gfx950", "gfx1100"}
+    assert len(kernels(mcfs, "--arch", "gfx942", reference)) == 3
+    again = mcfs.run("index", json=True).json["places"][0]
+    assert (again["place"], again["added"], again["removed"], again["changed"]) == (reference, 0, 0, 0)
+    # There is no folder to prune.
+    mcfs.run("prune", "-y", code=mcfs_helper.USAGE)
+    mcfs.run("prune", "-y", reference, code=mcfs_helper.USAGE)
+    mcfs.run("index", "oci-layout:/nothing", code=mcfs_helper.NOT_FOUND)
 
 
 @pytest.mark.usefixtures("fuse")
@@ -477,23 +528,25 @@ def test_warm_reports_what_went_wrong(mcfs, runtimes, tmp_path):
 
 # Many
 
-def test_ten_thousand_kernels(mcfs, tmp_path):
-    folder = tmp_path / "many"
-    sources = sorted(
-        path for path in os.listdir(f"{FIXTURE}/cache") if any("__grp__" in name for name in os.listdir(f"{FIXTURE}/cache/{path}")))
-    content = {
-        entry: {name: open(f"{FIXTURE}/cache/{entry}/{name}", "rb").read() for name in os.listdir(f"{FIXTURE}/cache/{entry}")}
-        for entry in sources}
+@pytest.fixture
+def ten_thousand(tmp_path):
+    """A cache of ten thousand kernels: each with metadata of its own, binaries and text are links to a few files."""
+    folder = f"{tmp_path}/many"
+    shutil.copytree(f"{FIXTURE}/cache", f"{tmp_path}/few")
+    sources = sorted(os.path.dirname(path) for path in files(f"{tmp_path}/few") if "__grp__" in path)
     for number in range(10_000):
-        entry = sources[number % len(sources)]
+        source = f"{tmp_path}/few/{sources[number % len(sources)]}"
         digest = hashlib.sha256(str(number).encode())
-        place = f"{folder}/{base64.b32encode(digest.digest()).decode().rstrip('=')}"
-        os.makedirs(place)
-        for name, data in content[entry].items():
-            with open(f"{place}/{name}", "wb") as file:
-                # Sizes of binaries and text do not matter here.
-                file.write(data if name.endswith(".json") else data[:64])
-    make_old(folder)
+        entry = f"{folder}/{base64.b32encode(digest.digest()).decode().rstrip('=')}"
+        os.makedirs(entry)
+        for name in os.listdir(source):
+            (shutil.copyfile if name.endswith(".json") else os.link)(f"{source}/{name}", f"{entry}/{name}")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_ten_thousand_kernels(mcfs, ten_thousand):
+    folder = ten_thousand
     settle()
     times = {}
     times["index"] = mcfs.run("index", folder).seconds
