@@ -130,7 +130,7 @@ extension Overlay {
             if isDirectory != (kind == .directory) { throw isDirectory ? .notDirectory : .isDirectory }
             if isDirectory { try checkEmpty(found, name, in: directory) }
             let folder = try makeFolder(directory)
-            let leaving = try leave(found)
+            let leaving = leave(found)
             try upper.remove(
                 name, in: folder, isOnDisk: found.isUpper, isDirectory: isDirectory,
                 mark: mark(showing: nil, name, in: directory), metadata: metadataWithout(found))
@@ -166,7 +166,7 @@ extension Overlay {
 
             let fromFolder = try makeFolder(from)
             let toFolder = try makeFolder(to)
-            let leaving = isExchange ? nil : try target.map { (found) throws(Errno) in try leave(found) }
+            let leaving = isExchange ? nil : target.map(leave)
             try upper.rename(
                 UpperDirectory.Renaming(
                     name, fromFolder, inode: source.diskInode, isDirectory: source.isDirectory(tree),
@@ -288,10 +288,11 @@ extension Overlay {
     // MARK: Nodes that lose or change their names
 
     /// Holds what is about to lose a name, for those who have it open or stand in it.
-    private func leave(_ found: Found) throws(Errno) -> OwnedDescriptor? {
-        guard case .upper(let node, _) = found else { return nil }
-        if !node.isDirectory, case .upper(let open) = openFiles.known(node.number) { return open }
-        return try? object(of: node).open(mcfs_o_path)
+    private func leave(_ found: Found) -> OwnedDescriptor? {
+        guard case .upper(let node, _) = found, let object = try? object(of: node) else { return nil }
+        // An open file, or a directory: it is held already.
+        if case .descriptor(let held) = object { return held }
+        return try? object.open(mcfs_o_path)
     }
 
     private func left(_ found: Found, _ place: Place, _ anchor: OwnedDescriptor?) {

@@ -116,7 +116,10 @@ package final class UpperDirectory: Sendable {
     private func forget(_ folder: UpperFolder) {
         folder.isOnDisk = false
         closeDescriptor(of: folder)
-        openFolders.withLock { open in open.removeAll { $0 === folder } }
+        openFolders.withLock { open in
+            // What goes was often the last to come.
+            if let index = open.lastIndex(where: { $0 === folder }) { open.remove(at: index) }
+        }
     }
 
     private func closeDescriptor(of folder: UpperFolder) {
