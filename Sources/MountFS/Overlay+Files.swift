@@ -19,7 +19,7 @@ extension Overlay {
             let writes = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
             if let known = nodes.node(node.number), known.now.isUpper {
                 if known.isDirectory { throw .isDirectory }
-                if !writes, let place = known.now.places.first {
+                if countsAsUse(flags), let place = known.now.places.first {
                     place.name.withUnsafeBytes { lower.view.opened($0, in: place.folder.path) }
                 }
                 if writes, case .upper(let file) = openFiles.known(node.number), !file.isWritable {
@@ -40,7 +40,9 @@ extension Overlay {
             }
             if writes { throw .stale }
             let entry = try entry(of: node)
-            tree.withName(of: entry) { lower.view.opened($0, in: tree.path(of: tree.parent(of: entry))) }
+            if countsAsUse(flags) {
+                tree.withName(of: entry) { lower.view.opened($0, in: tree.path(of: tree.parent(of: entry))) }
+            }
             do throws(MCFSError) {
                 return body(
                     try openFiles.open(node.number) { () throws(MCFSError) in
@@ -49,6 +51,12 @@ extension Overlay {
                     }.opened)
             } catch { throw .io }
         }
+    }
+
+    /// Who writes does not use what is there, nor does who leaves the access time alone, as the inventory does.
+    private func countsAsUse(_ flags: CInt) -> Bool {
+        // O_NOATIME of <fcntl.h>, which Swift's Glibc module lacks.
+        flags & (O_ACCMODE | O_TRUNC | 0o1_000_000) == O_RDONLY
     }
 
     private func truncate(_ file: OwnedDescriptor, by caller: Caller) throws(Errno) {

@@ -49,7 +49,8 @@ class Mcfs:
         os.makedirs(self.home, exist_ok=True)
         path = executable or os.environ.get("MCFS") or os.path.join(ROOT, ".build/release/mcfs")
         self.executable = os.path.abspath(path)
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HOME", "HF_ENDPOINT", "DOCKER_CONFIG", "XDG_CACHE_HOME"):
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HOME", "HF_ENDPOINT", "DOCKER_CONFIG", "XDG_CACHE_HOME",
+                     "XDG_DATA_HOME", "MCFS_INVENTORY"):
             os.environ.pop(name, None)
         self.environment = clean_environment(HOME=self.home, AWS_EC2_METADATA_DISABLED="true") | (environment or {})
         self.mountpoints = []
