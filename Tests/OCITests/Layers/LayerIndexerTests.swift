@@ -107,8 +107,9 @@ struct LayerIndexerTests {
     @Test("what follows the end of the tar is read for the digest and means nothing else")
     func trailingData() throws {
         let tar = TarWriter.tar { $0.add("a", [1]) } + LayerFixtures.pattern(300_000)
-        let source = LayerFixtures.Source(try Self.coded(tar, "gzip"))
-        let digest = LayerFixtures.digest(try Self.coded(tar, "gzip"))
+        let layer = try Self.coded(tar, "gzip")
+        let source = LayerFixtures.Source(layer)
+        let digest = LayerFixtures.digest(layer)
         #expect(try LayerFixtures.index(source, digest).entries.map(\.name) == ["a"])
         #expect(source.bytesRead == source.size)
         #expect(try LayerFixtures.index(tar).entries.map(\.name) == ["a"])
