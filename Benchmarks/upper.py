@@ -178,7 +178,7 @@ def write(stand):
             f"{title}, {what}", shown(result), goal, own >= 0.9 and other >= 0.5, ratio=own, ratioWithoutPassthrough=other,
             seconds=details(result), **more)
 
-    with sides(stand, PLAIN, OWN, DAEMON) as all_sides:
+    with sides(stand, PLAIN, PEER, OWN, DAEMON) as all_sides:
         def paths():
             return ((name, os.path.join(side.path, "large")) for name, side in all_sides.items())
 
