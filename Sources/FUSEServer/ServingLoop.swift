@@ -10,15 +10,21 @@ internal import Synchronization
 /// States: serving → ended. In between, in this order: the loop and its workers are gone; reads that wait are failed and
 /// their replies have left (a reply that comes later would find no session); the mount is taken away where it still
 /// stands; the session is freed; `ended` is called.
-// @unchecked: `session` is used by the loop's thread only.
+// @unchecked: `session` is used by the loop's thread, and by others through `withSession`.
 final class ServingLoop: @unchecked Sendable {
     private let session: OpaquePointer
     private let context: ServingContext
     private let threads: Int
     private let onEnd: @Sendable () -> Void
-    /// Whether the session may be notified; the lock is held while it is, so that it is not freed meanwhile.
-    private let notifying = Mutex(true)
+    /// Those that use the session besides its loop. Several at once: a notification waits in the kernel for the inode that
+    /// it is about, and others need not wait for that.
+    private let users = Guarded(Users())
     private let hasEnded = Atomic<Bool>(false)
+
+    private struct Users {
+        var count = 0
+        var isClosed = false
+    }
 
     /// `session` is mounted; this object frees it.
     init(session: OpaquePointer, context: ServingContext, threads: Int, onEnd: @escaping @Sendable () -> Void) {
@@ -61,28 +67,36 @@ final class ServingLoop: @unchecked Sendable {
 
     /// Begins to pass complete files through. - Returns: what speaks against it.
     func startPassthrough(_ sample: OwnedDescriptor) -> Errno? {
-        notifying.withLock { isServing in
-            isServing ? context.passthrough.start(device: fuse_session_fd(session), sample: sample) : .notConnected
-        }
+        var problem: Errno? = .notConnected
+        withSession { problem = context.passthrough.start(device: fuse_session_fd($0), sample: sample) }
+        return problem
     }
 
     /// See `MountSession.forgetPages`.
     func forgetPages(of node: Node) {
         // A node that the kernel does not know is an error that means nothing.
-        notifying.withLock { isServing in
-            if isServing { _ = fuse_lowlevel_notify_inval_inode(session, node.number, 0, 0) }
-        }
+        withSession { _ = fuse_lowlevel_notify_inval_inode($0, node.number, 0, 0) }
     }
 
     /// See `MountSession.forgetNames`.
     func forget(_ name: [UInt8], in directory: Node) {
-        notifying.withLock { isServing in
-            guard isServing else { return }
+        withSession { session in
             name.withUnsafeBytes { name in
                 let start = name.baseAddress?.assumingMemoryBound(to: CChar.self)
                 _ = fuse_lowlevel_notify_inval_entry(session, directory.number, start, name.count)
             }
         }
+    }
+
+    /// Runs `body` unless the session is about to be freed, which waits for it.
+    private func withSession(_ body: (OpaquePointer) -> Void) {
+        let isOpen = users.withLock { users in
+            if !users.isClosed { users.count += 1 }
+            return !users.isClosed
+        }
+        guard isOpen else { return }
+        body(session)
+        users.update { $0.count -= 1 }
     }
 
     /// - Returns: false where `timeout` passed first.
@@ -119,7 +133,8 @@ final class ServingLoop: @unchecked Sendable {
         context.modes.clear()
         context.passthrough.stop()
         fuse_session_unmount(session)
-        notifying.withLock { $0 = false }
+        users.withLock { $0.isClosed = true }
+        users.wait { $0.count == 0 ? true : nil }
         fuse_session_destroy(session)
         hasEnded.store(true, ordering: .releasing)
         context.changed.update { _ in }

@@ -50,6 +50,7 @@ package final class Guarded<Value>: @unchecked Sendable {
 
     /// Blocks until `body` returns a value or the deadline passes; `body` is called under the lock, again after each
     /// `update`. - Returns: nil at the deadline.
+    @discardableResult
     package func wait<Result>(until deadline: Deadline? = nil, _ body: (inout Value) -> Result?) -> Result? {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
