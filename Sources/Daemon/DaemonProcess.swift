@@ -126,10 +126,17 @@ package final class DaemonProcess: Sendable {
             Signals.wake()
         }
         defer { reader.cancel() }
+        var isRefreshWanted = false
         while true {
-            if let result = box.value { return try result.get() }
-            if case .end = signals.wait(milliseconds: 1000) {
-                throw MCFSError(.cancelled, "the mount at \(request.mountpoint) was given up")
+            if let result = box.value {
+                let status = try result.get()
+                if isRefreshWanted { service.refreshViews() }
+                return status
+            }
+            switch signals.wait(milliseconds: 1000) {
+            case .end: throw MCFSError(.cancelled, "the mount at \(request.mountpoint) was given up")
+            case .refresh: isRefreshWanted = true
+            case .wake, .timeout: break
             }
         }
     }
