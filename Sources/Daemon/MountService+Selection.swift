@@ -88,13 +88,13 @@ extension MountService {
                     "\(request.target) is hidden on this host; 'mcfs explain' says why, and --gpu none fetches it all the same"
                 )
             }
-            selection.isHidden = { [kernels = mount.kernels] in kernels.hides($0) }
+            selection.isLeftOut = mount.kernels.useless
             return selection
         }
         let gpus = try GPUChoice(request.gpu ?? ["none"], configured: configuration.gpu).gpus(of: hostGPUs)
         if gpus.isEmpty { return selection }
         let view = try judge(tree: selection.tree, sources: selection.sources, gpus: gpus, job: job).view
-        selection.isHidden = { view.hides($0) }
+        selection.isLeftOut = view.useless
         return selection
     }
 
@@ -103,7 +103,7 @@ extension MountService {
         _ mount: Mount, mode: PrefetchMode, job: Job, isCancelled: @escaping @Sendable () -> Bool
     ) throws(MCFSError) {
         var all = try mount.selection(at: .root, filter: PathFilter(include: [], exclude: []))
-        all.isHidden = { [kernels = mount.kernels] in kernels.hides($0) }
+        all.isLeftOut = mount.kernels.useless
         let contents = all.fileContents { mode == .all || $0.size <= Self.autoPrefetchBytesMax }
         try cache.prefetch(contents, progress: job, isCancelled: isCancelled)
     }

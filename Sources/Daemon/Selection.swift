@@ -12,8 +12,8 @@ struct Selection: Sendable {
     /// Where in the tree it begins: a directory or a single file.
     var top: Tree.Index
     var filter: PathFilter
-    /// Directories that are left out with all that is in them.
-    var isHidden: @Sendable (Tree.Index) -> Bool = { _ in false }
+    /// Files, and directories with all that is in them.
+    var isLeftOut: @Sendable (Tree.Index) -> Bool = { _ in false }
 
     init(tree: Tree, sources: [any ByteSource], at path: TreePath, filter: PathFilter) throws(MCFSError) {
         guard let top = tree.entry(at: path) else { throw MCFSError(.notFound, "there is no '\(path)' in it") }
@@ -35,7 +35,7 @@ struct Selection: Sendable {
         var pending = [top]
         while let directory = pending.popLast() {
             var below: [Tree.Index] = []
-            for entry in tree.children(of: directory) where !isHidden(entry) {
+            for entry in tree.children(of: directory) where !isLeftOut(entry) {
                 guard let path = tree.path(of: entry).removing(prefix: prefix) else { continue }
                 if filter.contains(path) { body(entry, path) }
                 if recursive, tree.attributes(of: entry).kind == .directory { below.append(entry) }

@@ -275,6 +275,32 @@ def test_prefetch_fetches_what_shows_alone(mcfs, folder, how):
             assert entry["bytesLocal"] == (entry["size"] if whole else 0), (entry, target)
 
 
+def test_prefetch_passes_over_blobs_to_which_only_hidden_engines_of_nim_lead(mcfs, tmp_path):
+    model = tmp_path / "nim/ngc/hub/models--nim--meta--llama-3_1-8b-instruct"
+    (model / "blobs").mkdir(parents=True)
+    for version, files in {
+        "0.11.1+ba20956e-h100x1-bf16-throughput.1": {"rank0.engine": "hopper", "config.json": "shared"},
+        "0.11.1+ba20956e-l40sx1-bf16-throughput.1": {"rank0.engine": "ada", "config.json": "shared"},
+        "hf-8c22764-b": {"model.safetensors": "weights"},
+    }.items():
+        snapshot = model / "snapshots" / version
+        snapshot.mkdir(parents=True)
+        for name, blob in files.items():
+            (model / "blobs" / blob).write_bytes(blob.encode() * 100)
+            (snapshot / name).symlink_to(f"../../blobs/{blob}")
+    mountpoint = mount(mcfs, tmp_path / "nim", "--gpu", "H100", "--prefetch", "all")
+    at = os.path.join(mountpoint, model.relative_to(tmp_path / "nim"))
+    assert sorted(os.listdir(f"{at}/snapshots")) == ["0.11.1+ba20956e-h100x1-bf16-throughput.1", "hf-8c22764-b"]
+
+    def local(blob):
+        return int(os.getxattr(f"{at}/blobs/{blob}", "user.mcfs.local"))
+
+    wait_for(lambda: all(local(blob) for blob in ("hopper", "shared", "weights")))
+    assert local("ada") == 0
+    with open(f"{at}/blobs/ada", "rb") as file:
+        assert file.read() == b"ada" * 100
+
+
 # Rebase
 
 def test_the_stored_bytes_of_a_rebased_file_stay_as_they_were(mcfs, folder):

@@ -193,4 +193,27 @@ struct KernelSurveyTests {
         let survey = KernelSurvey(try makeTree(["kernel.a.00/kernel.cubin", "\(Self.key)/k.json"]))
         #expect(Set(survey.entries.map(\.metadataBytes)) == [64, nil])
     }
+
+    @Test(
+        "files of hidden engines of NIM are those to which no other snapshot leads",
+        arguments: [
+            (["own/rank0.engine -> ../../blobs/1", "own/sub/a -> ../../../blobs/2"], ["blobs/1", "blobs/2"]),
+            (["own/rank0.engine -> ../../blobs/1", "other/rank0.engine -> ../../blobs/1"], []),
+            (
+                ["own/rank0.engine -> ./../..//blobs/1", "own/t -> ../../blobs/2", "hf-1/t -> ../../blobs/2"],
+                ["blobs/1"]
+            ),
+            (["own/rank0.engine -> /blobs/1", "own/a -> ../../../../../x", "own/b -> ../../blobs/9"], []),
+            (["own/rank0.engine -> ../../blobs", "own/a -> ../../blobs/1/2", "own/b -> ../other"], []),
+            (["other/rank0.engine -> ../../blobs/1"], []),
+        ])
+    func blobs(_ links: [String], _ expected: [String]) throws {
+        let model = "models--nim--meta--llama"
+        let paths = links.map { "\(model)/snapshots/\($0)" } + (1...3).map { "\(model)/blobs/\($0)" } + ["blobs/1"]
+        let tree = try makeTree(paths)
+        var hidden = Bitmap(count: tree.count)
+        if let own = try tree.entry(at: TreePath("\(model)/snapshots/own")) { hidden.insert(Int(own)) }
+        let files = KernelSurvey(tree).filesNamedOnly(byHidden: hidden).map { tree.path(of: $0).description }
+        #expect(files.sorted() == expected.map { "\(model)/\($0)" })
+    }
 }

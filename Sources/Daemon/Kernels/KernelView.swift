@@ -82,6 +82,13 @@ final class KernelView: Sendable {
 
     func hides(_ entry: Tree.Index) -> Bool { state.withLock { $0.hidden[Int(entry)] } }
 
+    /// What is of no use here, as the verdicts are now: what is hidden, and files that nothing else leads to.
+    var useless: @Sendable (Tree.Index) -> Bool {
+        let hidden = state.withLock { $0.hidden }
+        let files = survey.filesNamedOnly(byHidden: hidden)
+        return { [tree] in hidden[Int($0)] || !files.isEmpty && files.contains(tree.inode(of: $0)) }
+    }
+
     func report(in view: inout MountStatus.View) {
         state.withLock { state in
             var targets: [String] = []
