@@ -21,6 +21,7 @@ final class Mount: Sendable {
     let gpuChoice: GPUChoice
     /// Held while kernels are judged.
     let judging = Mutex(())
+    let isReadingKernels = Guarded(false)
     private let traffic: OriginTraffic
     private let residencies: [Residency]
     /// Set once, right after the mount was made.

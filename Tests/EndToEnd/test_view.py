@@ -14,6 +14,7 @@ import pytest
 import images
 import mcfs as mcfs_helper
 import trees
+from posix_model import RENAME_EXCHANGE, RENAME_NOREPLACE, Path, Tree
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
@@ -131,6 +132,34 @@ def test_a_hidden_name_can_be_made_and_shows_then_what_was_made(mcfs, folder):
     assert os.listdir(f"{again}/{name}") == ["x"]
     shutil.rmtree(f"{again}/{name}")
     assert not os.path.exists(f"{again}/{name}")
+
+
+def test_a_hidden_name_is_free_for_renames(mcfs, folder):
+    upper = mcfs.new_mountpoint("upper")
+    mountpoint = mount(mcfs, folder, "--gpu", "sm_90", "--upper", upper)
+    foreign = sorted(name for name, target in metadata(folder).items() if target["arch"] == 80)[:2]
+    own = sorted(name for name, target in metadata(folder).items() if target["arch"] == 90)[:2]
+    engine = Tree(mountpoint)
+    with pytest.raises(FileNotFoundError):
+        engine.rename(Path(own[0]), Path(foreign[0]), RENAME_EXCHANGE)
+    with pytest.raises(FileNotFoundError):
+        engine.rename(Path(foreign[0]), Path("elsewhere"), 0)
+    engine.rename(Path(own[0]), Path(foreign[0]), RENAME_NOREPLACE)
+    trees.write(f"{mountpoint}/{own[1]}.new/kernel", b"new")
+    engine.rename(Path(f"{own[1]}.new"), Path(foreign[1]), 0)
+
+    def check(mountpoint):
+        assert not os.path.exists(f"{mountpoint}/{own[0]}")
+        assert sorted(os.listdir(f"{mountpoint}/{foreign[0]}")) == sorted(os.listdir(f"{folder}/{own[0]}"))
+        assert os.listdir(f"{mountpoint}/{foreign[1]}") == ["kernel"]
+
+    check(mountpoint)
+    mcfs.umount(mountpoint)
+    # What was moved stays, whatever the view.
+    for gpu in ("sm_90", "sm_80", "none"):
+        mountpoint = mount(mcfs, folder, "--gpu", gpu, "--upper", upper)
+        check(mountpoint)
+        mcfs.umount(mountpoint)
 
 
 def test_what_an_engine_writes_shows_whatever_it_is_for(mcfs, folder):
@@ -273,6 +302,33 @@ def test_prefetch_fetches_what_shows_alone(mcfs, folder, how):
             is_metadata = file.endswith(".json") and not file.startswith("__grp__")
             whole = target["arch"] == 90 or is_metadata
             assert entry["bytesLocal"] == (entry["size"] if whole else 0), (entry, target)
+
+
+def test_metadata_that_does_not_come_holds_nothing_up(mcfs, folder, weed_s3, fault_proxy, tmp_path):
+    proxy = fault_proxy(weed_s3.url)
+    mcfs.environment.update(weed_s3.environment | {"AWS_ENDPOINT_URL": proxy.url})
+    client, bucket = weed_s3.client(), "kernels"
+    client.create_bucket(Bucket=bucket)
+    for parent, _, names in os.walk(folder):
+        for file in names:
+            path = os.path.join(parent, file)
+            client.upload_file(path, bucket, os.path.relpath(path, folder))
+    proxy.fault({"kind": "stall", "match": ".json", "method": "GET"})
+    started = time.monotonic()
+    mountpoint = mcfs.mount(f"s3://{bucket}", options=("--gpu", "sm_90"))
+    assert not decided(mcfs, mountpoint)
+    # Nothing is known, so everything shows; other files are read and the GPUs looked at meanwhile.
+    assert sorted(os.listdir(mountpoint)) == sorted(os.listdir(folder))
+    name = next(iter(metadata(folder)))
+    binary = next(file for file in os.listdir(f"{folder}/{name}") if file.endswith((".cubin", ".hsaco")))
+    with open(f"{mountpoint}/{name}/{binary}", "rb") as seen, open(f"{folder}/{name}/{binary}", "rb") as stored:
+        assert seen.read() == stored.read()
+    mcfs.run("view", "refresh", mountpoint)
+    mcfs.umount(mountpoint)
+    assert time.monotonic() - started < 15
+    proxy.heal()
+    mountpoint = mount(mcfs, f"s3://{bucket}", "--gpu", "sm_90")
+    assert arches(mountpoint) == ["90"]
 
 
 def test_prefetch_passes_over_blobs_to_which_only_hidden_engines_of_nim_lead(mcfs, tmp_path):

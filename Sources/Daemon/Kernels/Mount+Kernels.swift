@@ -9,6 +9,21 @@ internal import MountFS
 internal import Synchronization
 
 extension Mount {
+    /// - Returns: false where somebody reads them already.
+    func beginReadingKernels() -> Bool {
+        isReadingKernels.withLock { isReading in
+            defer { isReading = true }
+            return !isReading
+        }
+    }
+
+    func endReadingKernels() { isReadingKernels.update { $0 = false } }
+
+    /// Blocks until nobody reads them, or for as long as that.
+    func waitForKernels(_ patience: Duration) {
+        isReadingKernels.wait(until: Deadline(after: patience)) { isReading in isReading ? nil : true }
+    }
+
     /// Judges by what is known, reads the rest, and judges again as it comes. Blocks.
     func readKernels(
         _ reader: KernelReader, host: HostGPUs, progress: any ProgressReporter,

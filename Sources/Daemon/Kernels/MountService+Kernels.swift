@@ -12,12 +12,22 @@ extension MountService {
 
     /// A few kernels are judged before a mount is said to be there, if their origin answers at once.
     private static let fewKernels = 2000
-    private static let patience = Duration.milliseconds(200)
+    private static let mountPatience = Duration.milliseconds(200)
+    /// Who asks for a refresh waits for the metadata of its kernels, but not for an origin that does not answer.
+    private static let refreshPatience = Duration.seconds(5)
 
     /// Reads what the kernels of a mount need, judges them, and then fetches ahead what shows and was asked for. Waits a
     /// moment for the judgement.
     func settle(_ mount: Mount, prefetch mode: PrefetchMode) {
-        let isJudged = Guarded(false)
+        let undescribed = mount.kernels.undescribed.count
+        if undescribed == 0 && mode == .none { return }
+        describe(mount, prefetch: mode)
+        if 1...Self.fewKernels ~= undescribed { mount.waitForKernels(Self.mountPatience) }
+    }
+
+    /// Begins to read what the kernels of a mount need, where nobody does yet.
+    private func describe(_ mount: Mount, prefetch mode: PrefetchMode) {
+        guard mount.beginReadingKernels() else { return }
         let work: @Sendable (Job) throws(MCFSError) -> Empty = { [self] job throws(MCFSError) in
             let isCancelled: @Sendable () -> Bool = {
                 job.isCancelled || self.mounts.mount(at: mount.mountpoint) !== mount
@@ -31,18 +41,14 @@ extension MountService {
                     "it is not known what some kernels need",
                     metadata: ["mountpoint": "\(mount.mountpoint)", "reason": "\(error.message)"])
             }
-            isJudged.update { $0 = true }
+            mount.endReadingKernels()
             if mode == .none || mount.request.offline { return Empty() }
             try prefetch(mount, mode: mode, job: job, isCancelled: isCancelled)
             return Empty()
         }
-        let undescribed = mount.kernels.undescribed.count
-        if undescribed == 0 && mode == .none { return }
         do { _ = try begin("prefetch", mount.mountpoint, endsWithCaller: false, work) } catch {
-            return logger.warning("a prefetch could not be started", metadata: ["reason": "\(error.message)"])
-        }
-        if 1...Self.fewKernels ~= undescribed {
-            _ = isJudged.wait(until: Deadline(after: Self.patience)) { $0 ? true : nil }
+            mount.endReadingKernels()
+            logger.warning("a prefetch could not be started", metadata: ["reason": "\(error.message)"])
         }
     }
 
@@ -59,24 +65,15 @@ extension MountService {
         hostGPUs.refresh()
         // All of them by what is known, before one of them waits for its origin.
         for mount in chosen where !mount.kernels.survey.entries.isEmpty { mount.judgeKernels(hostGPUs) }
-        for mount in chosen where !mount.kernels.undescribed.isEmpty {
-            do throws(MCFSError) {
-                try mount.readKernels(reader(of: mount), host: hostGPUs, progress: job) { [mounts] in
-                    job.isCancelled || mounts.mount(at: mount.mountpoint) !== mount
-                }
-            } catch { job.warn(error.message) }
-        }
+        let unread = chosen.filter { !$0.kernels.undescribed.isEmpty }
+        for mount in unread { describe(mount, prefetch: .none) }
+        let deadline = Deadline(after: Self.refreshPatience)
+        for mount in unread { mount.waitForKernels(deadline.remaining) }
         return ViewList(views: chosen.map { ViewList.View(mountpoint: $0.mountpoint, view: $0.view) })
     }
 
     /// SIGHUP.
     func refreshViews() {
-        // One that runs looks at the GPUs first; what it has not read yet, it will.
-        if jobs.all.contains(where: { $0.kind == "view" && $0.target == "all mounts" }) {
-            hostGPUs.refresh()
-            for mount in mounts.all where !mount.kernels.survey.entries.isEmpty { mount.judgeKernels(hostGPUs) }
-            return
-        }
         do {
             _ = try begin("view", "all mounts", endsWithCaller: false) { [self] (job) throws(MCFSError) -> ViewList in
                 try refreshViews(ViewRefreshRequest(mountpoint: nil), job: job)
