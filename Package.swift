@@ -69,7 +69,7 @@ let package = Package(
             ],
             swiftSettings: settings),
     ]
-        + module("Catalog", ours: ["MCFSCore"], libraries: [crypto, grdb])
+        + module("Catalog", ours: ["LocalDatabase", "MCFSCore"], libraries: [crypto, grdb])
         + module("ChunkStore", ours: ["CLinux", "MCFSCore"], libraries: [crypto, logging])
         + module("ControlAPI", ours: ["MCFSCore", "Transport"])
         + module(
@@ -82,8 +82,10 @@ let package = Package(
             "FUSEServer", ours: ["CFUSE", "ChunkStore", "CLinux", "MCFSCore", "MountFS", "Upper"], libraries: [logging],
             onlyForTests: ["Catalog"])
         + module("GPUCompat", ours: ["MCFSCore"])
-        + module("Inventory", ours: ["Catalog", "GPUCompat", "KernelCaches", "MCFSCore"], libraries: [grdb])
+        + module(
+            "Inventory", ours: ["Catalog", "GPUCompat", "KernelCaches", "LocalDatabase", "MCFSCore"], libraries: [grdb])
         + module("KernelCaches", ours: ["Catalog", "GPUCompat", "MCFSCore"])
+        + module("LocalDatabase", ours: ["MCFSCore"], libraries: [grdb])
         + module("MCFSCore", ours: ["CLinux"], libraries: [crypto])
         + module("ModelFormats", ours: ["MCFSCore"])
         + module("MountFS", ours: ["Catalog", "ChunkStore", "CLinux", "MCFSCore", "ModelFormats", "Upper"])

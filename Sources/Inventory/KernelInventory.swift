@@ -1,5 +1,6 @@
 internal import FoundationEssentials
 internal import GRDB
+internal import LocalDatabase
 package import MCFSCore
 
 /// The kernels of folders and references that were indexed, in one SQLite file. Thread safe, and for several processes.
@@ -15,13 +16,17 @@ package final class KernelInventory: Sendable {
         package var indexed: Int64
     }
 
+    private let file: DatabaseFile
     private let database: DatabaseQueue
     /// What was found damaged when it was opened.
     package let warnings: [String]
 
     /// - Throws: `configuration` where a newer mcfs made the database, `localIO`, `noSpace`, `cannotCreate`, `busy`;
     ///   `corrupt` never: a database that cannot be read is set aside with a message in `warnings` and made anew.
-    package init(path: String) throws(MCFSError) { (database, warnings) = try InventoryDatabase.open(path) }
+    package init(path: String) throws(MCFSError) {
+        file = try InventoryDatabase.file(path)
+        (database, warnings) = try file.open()
+    }
 
     /// Sorted by place.
     package func roots() throws(MCFSError) -> [Root] {
@@ -201,10 +206,10 @@ package final class KernelInventory: Sendable {
     // MARK: - Database
 
     private func read<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
-        do { return try database.read(body) } catch { throw InventoryDatabase.error(error, what) }
+        do { return try database.read(body) } catch { throw file.error(error, what) }
     }
 
     private func write<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
-        do { return try database.write(body) } catch { throw InventoryDatabase.error(error, what) }
+        do { return try database.write(body) } catch { throw file.error(error, what) }
     }
 }

@@ -72,7 +72,7 @@ import Testing
         let other = path + ".other"
         do { try DatabaseQueue(path: other).write { try $0.execute(sql: "CREATE TABLE t (a)") } }
         try write(Data(contentsOf: URL(fileURLWithPath: other)))
-        #expect(try KernelInventory(path: path).warnings.first?.contains("is not an inventory") ?? false)
+        #expect(try KernelInventory(path: path).warnings.first?.contains("is no inventory") ?? false)
         #expect(access(path + ".damaged-1", F_OK) == 0 && access(path + ".damaged-2", F_OK) == 0)
     }
 
