@@ -8,6 +8,8 @@ package struct CacheImageSummary: Hashable, Sendable {
     package let entryCount: Int?
     /// Sum of the sizes of its files.
     package let bytes: UInt64?
+    /// How vLLM stored it, each way once: `binary,triton`. nil for other caches.
+    package let format: String?
     /// Each once, in the order of the label.
     package let targets: [KernelTarget]
     /// Whether `targets` are those of the kernels, all of them. Labels of vLLM's binary formats tell the GPU of the
@@ -21,13 +23,39 @@ package struct CacheImageSummary: Hashable, Sendable {
         let prefix = "cache.\(kind.rawValue).image/"
         entryCount = labels[prefix + "entry-count"].flatMap { Int($0) }.flatMap { $0 < 0 ? nil : $0 }
         bytes = labels[prefix + "cache-size-bytes"].flatMap { UInt64($0) }
+        format = kind == .vllm ? labels[prefix + "format"] : nil
 
         let listed = Self.targets(of: labels[prefix + "summary"] ?? "")
         var targets: [KernelTarget] = []
         for case let target? in listed where !targets.contains(target) { targets.append(target) }
         self.targets = targets
-        isReliable =
-            !listed.isEmpty && !listed.contains(nil) && (kind != .vllm || labels[prefix + "format"] == "triton")
+        isReliable = !listed.contains(nil) && Self.isReliable(kind, format, targets)
+    }
+
+    /// - Parameter targets: of Triton's kernels, all of them; empty where that is not known.
+    init(_ kind: Kind, entryCount: Int, bytes: UInt64, format: String?, targets: [KernelTarget]) {
+        self.kind = kind
+        self.entryCount = entryCount
+        self.bytes = bytes
+        self.format = format
+        self.targets = targets
+        isReliable = Self.isReliable(kind, format, targets)
+    }
+
+    private static func isReliable(_ kind: Kind, _ format: String?, _ targets: [KernelTarget]) -> Bool {
+        !targets.isEmpty && (kind != .vllm || format == "triton")
+    }
+
+    /// What `init(labels:)` reads back. The list of targets is there even if none is known: MCV tells by its label what an
+    /// image is, and takes no kernel for one that runs here because of it.
+    package var labels: [String: String] {
+        let prefix = "cache.\(kind.rawValue).image/"
+        let summary = JSONValue(["targets": .array(targets.map(\.json))])
+        var labels = [prefix + "summary": String(decoding: summary.bytes, as: UTF8.self)]
+        labels[prefix + "entry-count"] = entryCount.map(String.init)
+        labels[prefix + "cache-size-bytes"] = bytes.map { String($0) }
+        labels[prefix + "format"] = format
+        return labels
     }
 
     /// As other readers of these images decide it.
@@ -49,6 +77,26 @@ package struct CacheImageSummary: Hashable, Sendable {
         else { return [] }
         return elements.map { element in
             try? KernelTarget(triton: element["backend"], arch: element["arch"], warpSize: element["warp_size"])
+        }
+    }
+}
+
+extension KernelTarget {
+    /// As `init(triton:arch:warpSize:)` reads it.
+    fileprivate var json: JSONValue {
+        JSONValue([
+            "backend": .string(architecture.backend.rawValue), "arch": .string(architecture.tritonText),
+            "warp_size": warpSize.map(JSONValue.integer),
+        ])
+    }
+}
+
+extension Architecture {
+    /// `90`, `gfx942`.
+    var tritonText: String {
+        switch self {
+        case .cuda(let architecture): "\(architecture.number)"
+        case .gfx(let architecture): architecture.description
         }
     }
 }

@@ -51,6 +51,17 @@ package struct CacheManifest: Sendable {
 }
 
 extension KernelDescription {
+    /// What `CacheManifest` reads of it; nil for what no row can tell.
+    var manifestRow: JSONValue? {
+        guard let hash, let target, targets.count == 1, target.form == .tritonEntry else { return nil }
+        return JSONValue([
+            "hash": .string(hash), "num_stages": numStages.map(JSONValue.integer),
+            "num_warps": numWarps.map(JSONValue.integer),
+            "backend": .string(backend ?? target.architecture.backend.rawValue),
+            "arch": .string(target.architecture.tritonText), "warp_size": target.warpSize.map(JSONValue.integer),
+        ])
+    }
+
     fileprivate init(manifest kernel: JSONValue, hash: String) {
         self.hash = hash
         backend = kernel["backend"]?.string.map { short($0) }

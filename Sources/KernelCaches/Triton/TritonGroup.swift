@@ -79,8 +79,8 @@ package struct TritonGroup: Hashable, Sendable {
     }
 }
 
-/// All that is not ASCII is escaped.
-private func appendString(_ string: String, to text: inout [UInt8]) {
+/// In quotes, as JSON has it. All that is not ASCII is escaped.
+func appendString(_ string: String, to text: inout [UInt8]) {
     text.append(UInt8(ascii: "\""))
     for unit in string.utf16 {
         switch unit {
