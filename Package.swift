@@ -58,7 +58,8 @@ let package = Package(
         .executableTarget(
             name: "mcfs",
             dependencies: [
-                "ControlAPI", "Daemon", "GPUCompat", "Inventory", "KernelCaches", "MCFSCore", argumentParser, logging,
+                "ControlAPI", "Daemon", "GPUCompat", "Inventory", "KernelCaches", "MCFSCore", "OCI", argumentParser,
+                logging,
             ],
             swiftSettings: settings),
         .testTarget(

@@ -9,8 +9,8 @@ struct WarmCommand: ParsableCommand {
         commandName: "warm", abstract: "Run an engine's container once and keep the cache that it fills.",
         discussion: """
             The container gets the GPUs, MODEL_NAME, VLLM_CACHE_ROOT, and HF_TOKEN where that is set here; it is to load the
-            model and end. The cache is kept in a new folder cache_<time> below --host-cache-dir, and with --output in a
-            tarball besides. What the container prints goes to standard error.
+            model and end. The cache is kept in a new folder cache_<time> below --host-cache-dir, with --output in a tarball
+            besides, and with --push in an image that mcfs mounts. What the container prints goes to standard error.
             """)
 
     @OptionGroup var common: CommonOptions
@@ -46,16 +46,18 @@ struct WarmCommand: ParsableCommand {
         name: .shortAndLong, help: ArgumentHelp("Pack the cache into this file, a gzipped tarball.", valueName: "file"))
     var output: String?
 
-    @Option(help: ArgumentHelp("Not there yet: this mcfs packs no images.", valueName: "reference"))
+    @Option(
+        help: ArgumentHelp(
+            "Make an image of the cache and push it there, as oci://HOST/REPO:TAG, with what podman or docker knows of the registry.",
+            valueName: "reference"))
     var push: String?
 
-    @Flag(help: "Print the command, and run nothing.")
+    @Flag(help: "Print the commands, and run nothing.")
     var dryRun = false
 
     func validate() throws {
-        if push != nil {
-            throw ValidationError(
-                "--push is not there yet: this mcfs packs no images; use --output and a tool for images.")
+        if let push {
+            do throws(MCFSError) { _ = try WarmImage.reference(push) } catch { throw ValidationError(error.message) }
         }
         if image?.hasPrefix("-") ?? false { throw ValidationError("'\(image ?? "")' is no image.") }
         if model.isEmpty { throw ValidationError("--model needs a model.") }
@@ -64,14 +66,19 @@ struct WarmCommand: ParsableCommand {
     func run() throws {
         let directory = try newDirectory()
         let container = try container(in: directory)
+        let image = try push.map {
+            WarmImage(runtime: container.runtime, reference: try WarmImage.reference($0), directory: directory)
+        }
         if dryRun {
-            let commands = [container.command] + (output.map { [Self.packing(directory, to: $0)] } ?? [])
-            let lines = commands.map(UserProgram.quoted)
+            let packing = output.map { UserProgram.quoted(Self.packing(directory, to: $0)) }
+            let lines = [UserProgram.quoted(container.command), packing].compactMap(\.self) + (image?.lines ?? [])
             return try common.output.result(DryRun(commands: lines), text: lines.joined(separator: "\n"))
         }
         guard mkdir(directory, 0o755) == 0 else {
             throw MCFSError(.cannotCreate, "cannot make the folder \(directory): \(Errno.current)")
         }
+        // Ctrl-C ends the program that runs; this one then says what is left, and leaves nothing else.
+        signal(SIGINT) { _ in }
         let status = try UserProgram.run(container.command, input: container.isInteractive)
         guard status == 0 else {
             throw MCFSError(
@@ -86,9 +93,16 @@ struct WarmCommand: ParsableCommand {
             )
         }
         let file = try output.map { try Self.pack(directory, to: $0) }
+        try image?.make(cacheRoot: container.cacheRoot)
+        try image?.push()
+        let text = [
+            "\(directory): \(ByteSize.text(bytes))", file.map { "packed into \($0)" },
+            image.map { "pushed to \($0.text)" },
+        ]
         try common.output.result(
-            WarmResult(bytes: bytes, directory: directory, image: container.image, output: file),
-            text: "\(directory): \(ByteSize.text(bytes))" + (file.map { "\npacked into \($0)" } ?? ""))
+            WarmResult(
+                bytes: bytes, directory: directory, image: container.image, output: file, pushed: image?.text),
+            text: text.compactMap(\.self).joined(separator: "\n"))
     }
 
     private func container(in directory: String) throws(MCFSError) -> EngineContainer {
@@ -114,8 +128,9 @@ struct WarmCommand: ParsableCommand {
         var name = [CChar](repeating: 0, count: 64)
         strftime(&name, name.count, "cache_%Y-%m-%d_%H-%M-%S", &parts)
         let parent = UserPath.canonical(hostCacheDir, relativeTo: Configuration.currentDirectory())
-        for path in [parent, engineCacheDir] where path.contains(":") || !path.hasPrefix("/") {
-            throw MCFSError(.usage, "'\(path)' cannot be a volume: it must be absolute and have no colon")
+        for path in [parent, engineCacheDir]
+        where !path.hasPrefix("/") || path.contains(where: { $0 == ":" || $0.isNewline }) {
+            throw MCFSError(.usage, "'\(path)' cannot be a volume: it must be absolute, without colon and line break")
         }
         return (parent == "/" ? "" : parent) + "/"
             + String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
@@ -147,4 +162,6 @@ private struct WarmResult: Encodable {
     var directory: String
     var image: String
     var output: String?
+    /// The reference of the image that was pushed.
+    var pushed: String?
 }

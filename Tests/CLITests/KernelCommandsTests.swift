@@ -4,6 +4,7 @@ import Foundation
 import Inventory
 import KernelCaches
 import MCFSCore
+import MCFSTestSupport
 import Testing
 
 @testable import mcfs
@@ -64,6 +65,57 @@ import Testing
         #expect(container.command.contains("/dev/kfd") && !container.command.contains("--gpus"))
         container.isInteractive = false
         #expect(!container.command.contains("--tty"))
+    }
+
+    @Test("a program that reads another one's output fails where either does")
+    func pipes() throws {
+        let letters = ["sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo letters; i=$((i+1)); done"]
+        #expect(try UserProgram.run(["sh", "-c", "[ $(wc -c) = 160000 ]"], reading: letters) == 0)
+        #expect(try UserProgram.run(["sh", "-c", "cat >/dev/null; exit 3"], reading: letters) == 3)
+        #expect(try UserProgram.run(["cat"], reading: ["sh", "-c", "exit 4"]) == 4)
+        // Who is not read to the end does not wait for it.
+        #expect(try UserProgram.run(["sh", "-c", "exit 5"], reading: ["yes"]) == 5)
+        #expect(throws: MCFSError.self) { try UserProgram.run(["/nonexistent"], reading: ["yes"]) }
+    }
+
+    @Test(
+        "what is pushed has a name in full, and registries on this host are spoken to without TLS",
+        arguments: [
+            ("oci://127.0.0.1:5000/team/cache", "127.0.0.1:5000/team/cache:latest", true),
+            ("localhost:5000/c:v1", "localhost:5000/c:v1", true), ("oci://[::1]:5000/c:v1", "[::1]:5000/c:v1", true),
+            ("oci://quay.io/team/cache:v1", "quay.io/team/cache:v1", false),
+            ("team/cache", "docker.io/team/cache:latest", false), ("localhost:443/c", "localhost:443/c:latest", false),
+            ("127.0.0.1.example.com/c", "127.0.0.1.example.com/c:latest", false),
+            ("localhost.example.com/c", "localhost.example.com/c:latest", false),
+        ])
+    func push(text: String, name: String, isPlain: Bool) throws {
+        let reference = try WarmImage.reference(text)
+        let podman = WarmImage(runtime: .podman, reference: reference, directory: "/d e")
+        #expect(podman.name == name && podman.text == "oci://" + name)
+        let word = UserProgram.quoted([name])
+        #expect(podman.lines.last == "podman push \(isPlain ? "--tls-verify=false " : "")\(word)")
+        let docker = WarmImage(runtime: .docker, reference: reference, directory: "/d")
+        #expect(docker.lines.last == "docker push \(word)")
+        #expect(
+            podman.lines[0].hasSuffix(
+                "'/d e' . --directory '/d e.image' Dockerfile manifest | podman build --layers=false --tag \(word) -"))
+    }
+
+    @Test("the labels of an image are words of its Dockerfile, whatever is in them")
+    func dockerfile() throws {
+        let directory = TemporaryDirectory()
+        let entry = "torch_compile_cache/0123456789/rank_0_0"
+        try FileManager.default.createDirectory(
+            atPath: "\(directory.path)/\(entry)", withIntermediateDirectories: true)
+        let image = try CacheImageDescription(folder: directory.path, root: #"/a "b" $HOME\n"#)
+        let lines = WarmImage.dockerfile(image).split(separator: "\n")
+        #expect(lines.prefix(5).last == "COPY --from=image / /")
+        #expect(lines.contains("COPY cache /io.vllm.cache/") && lines.contains("COPY manifest /io.vllm.manifest/"))
+        #expect(lines.contains(#"LABEL "io.kserve.km/cache-root-env"="VLLM_CACHE_ROOT=/a \"b\" \$HOME\\n""#))
+        #expect(lines.contains(#"LABEL "cache.vllm.image/summary"="{\"targets\":[]}""#))
+        #expect(lines.count == 5 + image.labels.count)
+        let empty = TemporaryDirectory()
+        #expect(throws: MCFSError.self) { try CacheImageDescription(folder: empty.path, root: "/c") }
     }
 
     @Test("the commands for kernels stand in the help, in a group of their own")

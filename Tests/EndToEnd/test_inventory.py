@@ -5,8 +5,10 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import tarfile
@@ -16,6 +18,7 @@ import time
 import pytest
 
 import mcfs as mcfs_helper
+from servers.registry import run
 from test_triton_versions import each_version, run_triton, TARGETS
 from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
 from test_upper_clients import compile_kernels  # noqa: F401  (a fixture)
@@ -433,8 +436,17 @@ def test_a_mount_that_cannot_be_written_is_not_pruned(mcfs, cache):
 # Warm
 
 STAND_IN = """#!/bin/sh
-# Records how it was called, and fills the volume as an engine would.
-printf '%s\\n' "$@" > "$RECORD"
+# Records how it was called; `run` fills the volume as an engine would, and `build` unpacks what it is given.
+[ "${FAILING:-}" != "$1" ] || exit 125
+case $1 in
+run) printf '%s\\n' "$@" > "$RECORD" ;;
+build)
+    printf '%s\\n' "$@" > "$RECORD.build"
+    [ -z "${HANGING:-}" ] || exec sleep 60
+    mkdir "$RECORD.context"; exec tar --extract --directory "$RECORD.context"
+    ;;
+*) printf '%s\\n' "$@" > "$RECORD.$1"; exit ;;
+esac
 tr '\\0' '\\n' < /proc/$$/environ | grep ^HF_TOKEN= > "$RECORD.token"
 echo "loading the model"
 previous=
@@ -443,6 +455,7 @@ for argument; do
     previous=$argument
 done
 [ "${EMPTY:-}" = 1 ] || { mkdir -p "$folder/torch_compile_cache/0123456789" && echo artefact > "$folder/torch_compile_cache/0123456789/a"; }
+[ -z "${FILL:-}" ] || cp -r "$FILL"/. "$folder"
 exit "${STATUS:-0}"
 """
 
@@ -457,15 +470,15 @@ def runtimes(tmp_path, mcfs):
         for name in names:
             (folder / name).write_text(STAND_IN)
             (folder / name).chmod(0o755)
-        for tool in ("sh", "tr", "grep", "mkdir", "tar", "gzip"):
+        for tool in ("sh", "tr", "grep", "mkdir", "tar", "gzip", "cp", "sleep"):
             os.symlink(shutil.which(tool), folder / tool)
         return {"PATH": str(folder), "RECORD": str(tmp_path / "record"), "HF_TOKEN": "hf_secret"}
 
     return make
 
 
-def recorded(tmp_path):
-    return (tmp_path / "record").read_text().splitlines()
+def recorded(tmp_path, verb=None):
+    return (tmp_path / (f"record.{verb}" if verb else "record")).read_text().splitlines()
 
 
 def pairs(words, option):
@@ -521,9 +534,183 @@ def test_warm_reports_what_went_wrong(mcfs, runtimes, tmp_path):
     full = mcfs.run(
         "warm", *options, "--output", tmp_path / "missing" / "x.tar.gz", environment=environment, code=mcfs_helper.LOCAL_IO)
     assert "is kept" in full.stderr
-    for arguments in [("--push", "oci://host/repo:tag"), ("--image", "--privileged"), ("--host-cache-dir", "/tmp/a:b")]:
+    for arguments in [
+        ("--push", "oci://host.example"), ("--push", "oci://host.example/Repo"), ("--push", "s3://bucket/folder"),
+        ("--push", f"oci://host.example/repo@sha256:{'0' * 64}"), ("--push=--all",), ("--image", "--privileged"),
+        ("--host-cache-dir", "/tmp/a:b"), ("--engine-cache-dir", "/a\nb"),
+    ]:
         mcfs.run("warm", "--model", "m", *arguments, "--dry-run", environment=environment, code=mcfs_helper.USAGE)
     mcfs.run("warm", environment=environment, code=mcfs_helper.USAGE)
+
+
+LINES = [
+    r"tar --create --transform 's,^\.,cache,S' --directory FOLDER . --directory FOLDER.image Dockerfile manifest"
+    " | RUNTIME build OPTIONS--tag localhost:5000/team/cache:v1 -",
+    "RUNTIME push TLSlocalhost:5000/team/cache:v1"]
+
+
+@pytest.mark.parametrize("runtime", ["podman", "docker"])
+def test_warm_pushes_an_image_of_the_cache(mcfs, runtimes, tmp_path, runtime):
+    environment = runtimes(runtime)
+    options = ("--model", "m", "--host-cache-dir", tmp_path, "--push", "oci://localhost:5000/team/cache:v1")
+    dry = mcfs.run("warm", *options, "--output", "x.tar.gz", "--dry-run", environment=environment, json=True).json["commands"]
+    assert len(dry) == 4 and dry[1].startswith("tar ") and not os.path.exists(tmp_path / "record")
+    folder = re.search("--directory ([^ ]*) ", dry[2])[1]
+    for line, expected in zip(dry[2:], LINES):
+        for word, value in [
+            ("FOLDER", folder), ("RUNTIME", runtime), ("OPTIONS", "--layers=false " if runtime == "podman" else ""),
+            ("TLS", "--tls-verify=false " if runtime == "podman" else ""),
+        ]:
+            expected = expected.replace(word, value)
+        assert line == expected
+
+    result = mcfs.run(
+        "warm", *options, "--output", tmp_path / "x.tar.gz", environment=environment | {"FILL": f"{FIXTURE}/versions/3.6.0"},
+        json=True)
+    warmed = result.json
+    assert warmed["pushed"] == "oci://localhost:5000/team/cache:v1" and os.path.exists(warmed["output"])
+    assert recorded(tmp_path, "build") == shlex.split(dry[2].split("|")[1])[1:]
+    assert recorded(tmp_path, "push") == shlex.split(dry[3])[1:]
+    context = tmp_path / "record.context"
+    assert sorted(os.listdir(context)) == ["Dockerfile", "cache", "manifest"]
+    assert files(context / "cache") == files(warmed["directory"])
+    with open(context / "manifest/manifest.json") as file:
+        assert json.load(file) == {"vllm": [{"vllmHash": "0123456789", "cacheFormat": "binary", "triton": []}]}
+    dockerfile = (context / "Dockerfile").read_text().splitlines()
+    assert dockerfile[:5] == [
+        "FROM scratch AS image", "COPY cache /io.vllm.cache/", "COPY manifest /io.vllm.manifest/", "FROM scratch",
+        "COPY --from=image / /"]
+    labels = dict(shlex.split(line)[1].split("=", 1) for line in dockerfile[5:])
+    size = sum(os.path.getsize(f"{warmed['directory']}/{path}") for path in files(warmed["directory"]))
+    assert labels == {
+        "cache.vllm.image/entry-count": "1", "cache.vllm.image/cache-size-bytes": str(size),
+        # The artefact is for a GPU that nobody can tell.
+        "cache.vllm.image/summary": '{"targets":[]}', "cache.vllm.image/format": "binary",
+        "io.kserve.km/framework": "vllm", "io.kserve.km/cache-type": "torch-compile",
+        "io.kserve.km/cache-hash": "0123456789", "io.kserve.km/cache-mount-subpath": "torch_compile_cache",
+        "io.kserve.km/cache-root-env": "VLLM_CACHE_ROOT=/root/.cache/vllm"}
+    assert "hf_secret" not in "".join(path.read_text() for path in tmp_path.glob("record.[bp]*") if path.is_file())
+    assert not list(tmp_path.glob("cache_*.image"))
+
+
+def test_warm_keeps_what_could_not_be_pushed(mcfs, runtimes, tmp_path):
+    environment = runtimes("podman")
+    options = ("warm", "--model", "m", "--host-cache-dir", tmp_path, "--push", "quay.io/team/cache")
+
+    def kept(result):
+        folders = list(tmp_path.glob("cache_*"))
+        assert len(folders) == 1 and str(folders[0]) in result.stderr
+        assert "mcfs: cannot" in result.stderr and result.stdout == ""
+        shutil.rmtree(folders[0])
+
+    result = mcfs.run(*options, environment=environment | {"FAILING": "build"}, code=mcfs_helper.FAILED)
+    assert "build or tar ended with status 125" in result.stderr and not (tmp_path / "record.push").exists()
+    kept(result)
+    result = mcfs.run(*options, environment=environment | {"FAILING": "push"}, code=mcfs_helper.FAILED)
+    assert "'podman push quay.io/team/cache:latest' ended with status 125" in result.stderr
+    assert "podman login quay.io" in result.stderr
+    kept(result)
+    shutil.rmtree(tmp_path / "record.context")
+    # A folder without kernels is no cache that anybody could use.
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.bin").write_text("weights")
+    result = mcfs.run(
+        *options, environment=environment | {"EMPTY": "1", "FILL": str(tmp_path / "weights")}, code=mcfs_helper.FAILED)
+    assert "holds no kernels of vLLM or Triton" in result.stderr
+    kept(result)
+
+
+def test_warm_that_is_interrupted_leaves_the_cache_and_nothing_else(mcfs, runtimes, tmp_path):
+    process = mcfs.start(
+        "warm", "--model", "m", "--host-cache-dir", tmp_path, "--push", "quay.io/team/cache",
+        environment=runtimes("podman") | {"HANGING": "1"})
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "record.build").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    assert len(list(tmp_path.glob("cache_*.image"))) == 1
+    # As a terminal does it: to all of them.
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(10) == mcfs_helper.FAILED
+    left = [path.name for path in tmp_path.glob("cache_*")]
+    assert len(left) == 1 and not left[0].endswith(".image")
+
+
+PODMAN = """#!/bin/sh
+# Runs no container: there is no engine here. All else is podman's.
+[ "$1" = run ] || exec {podman} "$@"
+for argument; do
+    [ "${{previous:-}}" != --volume ] || folder=${{argument%%:*}}
+    previous=$argument
+done
+exec cp -r "$FILL"/. "$folder"
+"""
+
+
+@pytest.fixture
+def podman(tmp_path, mcfs):
+    """The real podman with a storage of its own; the environment in which mcfs finds it."""
+    real = shutil.which("podman")
+    assert real, "podman is missing; scripts/setup tests installs it"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "podman").write_text(PODMAN.format(podman=real))
+    (folder / "podman").chmod(0o755)
+    storage = {"driver": "vfs", "graphroot": f"{tmp_path}/storage", "runroot": f"{tmp_path}/run"}
+    (tmp_path / "storage.conf").write_text(
+        "[storage]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in storage.items()))
+    yield {
+        "PATH": f"{folder}:{os.environ['PATH']}", "CONTAINERS_STORAGE_CONF": f"{tmp_path}/storage.conf",
+        "TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": f"{tmp_path}/run"}
+
+
+@pytest.mark.usefixtures("fuse")
+def test_what_podman_pushed_is_checked_and_mounted(mcfs, podman, registry, tmp_path):
+    # First a folder as vLLM 0.9 leaves it, then one of Triton's, for several GPUs.
+    mcfs.run("index", f"{FIXTURE}/cache")
+    entries = kernels(mcfs, "--arch", "90")
+    assert len(entries) == 3
+    for entry in entries:
+        name = os.path.basename(entry["path"])
+        shutil.copytree(entry["path"], tmp_path / "vllm/torch_compile_cache/0123456789/rank_0_0/triton_cache" / name)
+    (tmp_path / "vllm/modelinfos").mkdir()
+    (tmp_path / "vllm/modelinfos/link").symlink_to("../nothing")
+
+    def warm(folder, name):
+        reference = f"oci://{registry.host}/warm/{name}:v1"
+        result = mcfs.run(
+            "warm", "--model", "m", "--image", "none", "--host-cache-dir", tmp_path, "--push", reference, json=True,
+            environment=podman | {"FILL": str(folder)})
+        assert result.json["pushed"] == reference and not list(tmp_path.glob("cache_*.image"))
+        return reference, result.json["directory"]
+
+    reference, folder = warm(tmp_path / "vllm", "vllm")
+    manifest = json.loads(run(["skopeo", "inspect", "--raw", "--tls-verify=false", reference.replace("oci:", "docker:")]))
+    assert [layer["mediaType"] for layer in manifest["layers"]] == ["application/vnd.oci.image.layer.v1.tar+gzip"]
+    for gpu, code, count in [("sm_90", mcfs_helper.DONE, "compatible"), ("gfx942", 10, "incompatible")]:
+        check = mcfs.run("check", "--gpu", gpu, reference, code=code, json=True).json
+        assert check["from"] == "labels" and check["entries"] == check[count] == 1
+    mountpoint = mcfs.mount(reference, options=("--gpu", "sm_90", "--read-only"))
+    assert files(mountpoint) == files(folder)
+    for path in files(folder):
+        if "__grp__" not in path and not os.path.islink(f"{folder}/{path}"):
+            with open(f"{folder}/{path}", "rb") as stored, open(f"{mountpoint}/{path}", "rb") as shown:
+                assert stored.read() == shown.read()
+    assert os.readlink(f"{mountpoint}/modelinfos/link") == "../nothing"
+    foreign = mcfs.mount(reference, options=("--gpu", "gfx942", "--read-only"))
+    assert not os.path.exists(f"{foreign}/torch_compile_cache/0123456789")
+
+    time.sleep(1)
+    reference, folder = warm(f"{FIXTURE}/cache", "triton")
+    # Its layer streams by once, and then metadata is local and needs no manifest.
+    mcfs.ls(reference)
+    mcfs.evict(reference)
+    check = mcfs.run("check", "--gpu", "sm_90", reference, code=11, json=True).json
+    assert check["from"] == "manifest" and (check["compatible"], check["incompatible"], check["unknown"]) == (3, 9, 0)
+    mountpoint = mcfs.mount(reference, options=("--gpu", "sm_90", "--read-only"))
+    shown = {os.path.basename(entry["path"]) for entry in entries}
+    hidden = {os.path.basename(kernel["path"]) for kernel in kernels(mcfs)} - shown
+    assert set(os.listdir(mountpoint)) == set(os.listdir(folder)) - hidden and len(hidden) == 9
 
 
 # Many
