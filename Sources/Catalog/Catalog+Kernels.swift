@@ -1,3 +1,4 @@
+internal import FoundationEssentials
 internal import GRDB
 package import MCFSCore
 
@@ -9,26 +10,50 @@ extension Catalog {
     /// Kernels whose use is kept, of all mountpoints; beyond them those go that were used longest ago.
     package static let kernelUsesMax = 500_000
 
-    /// What was saved by these keys, which name all that a description follows from; of those that are not known nothing.
-    package func kernelDescriptions(of keys: [String]) throws(MCFSError) -> [String: String] {
+    /// What was saved by these keys, which name all that a description follows from; nil for those that are not known.
+    /// Fastest in the order in which they were saved.
+    package func kernelDescriptions(of keys: [[UInt8]]) throws(MCFSError) -> [[UInt8]?] {
         try read("look up kernels") { db in
-            var found: [String: String] = [:]
-            let statement = try db.cachedStatement(sql: "SELECT description FROM kernel WHERE key = ?")
-            for key in keys {
-                if let text = try String.fetchOne(statement, arguments: [key]) { found[key] = text }
+            let search = try db.cachedStatement(sql: "SELECT page FROM kernel WHERE key = ?")
+            var pages: [Int64: KernelPage] = [:]
+            var last: Int64?
+            return try keys.map { key in
+                if let last, let description = pages[last]?.next(key) { return description }
+                guard let number = try Int64.fetchOne(search, arguments: [Data(key)]) else { return nil }
+                last = number
+                if pages[number] == nil { pages[number] = try page(number, db) }
+                return pages[number]?.find(key)
             }
-            return found
         }
     }
 
-    package func saveKernelDescriptions(_ descriptions: [String: String]) throws(MCFSError) {
+    private func page(_ number: Int64, _ db: Database) throws -> KernelPage? {
+        let row = try Row.fetchOne(db, sql: "SELECT descriptions FROM kernelPage WHERE number = ?", arguments: [number])
+        // A database that is damaged can have anything in a column.
+        return try row?.withUnsafeData(atIndex: 0) { KernelPage([UInt8]($0 ?? Data())) }
+    }
+
+    /// In the order in which they will be asked for. What is known already was not understood: the page that holds it goes.
+    package func saveKernelDescriptions(_ descriptions: [(key: [UInt8], description: [UInt8])]) throws(MCFSError) {
         if descriptions.isEmpty { return }
         try write("keep what kernels need") { db in
-            let statement = try db.cachedStatement(
-                sql: "INSERT OR REPLACE INTO kernel (key, description) VALUES (?, ?)")
-            for (key, text) in descriptions { try statement.execute(arguments: [key, text]) }
+            let removal = try db.cachedStatement(
+                sql: "DELETE FROM kernelPage WHERE number = (SELECT page FROM kernel WHERE key = ?)")
+            for (key, _) in descriptions { try removal.execute(arguments: [Data(key)]) }
+            let place = try db.cachedStatement(sql: "INSERT OR REPLACE INTO kernel (key, page) VALUES (?, ?)")
+            for start in stride(from: 0, to: descriptions.count, by: KernelPage.countMax) {
+                let some = descriptions[start...].prefix(KernelPage.countMax)
+                try db.execute(
+                    sql: "INSERT INTO kernelPage (descriptions) VALUES (?)",
+                    arguments: [Data(KernelPage.bytes(of: some))])
+                let page = db.lastInsertedRowID
+                for (key, _) in some { try place.execute(arguments: [Data(key), page]) }
+            }
             try db.execute(
-                sql: "DELETE FROM kernel WHERE rowid <= (SELECT MAX(rowid) FROM kernel) - ?",
+                sql: """
+                    DELETE FROM kernel WHERE rowid <= (SELECT MAX(rowid) FROM kernel) - ?;
+                    DELETE FROM kernelPage WHERE number < (SELECT page FROM kernel ORDER BY rowid LIMIT 1);
+                    """,
                 arguments: [Self.kernelDescriptionsMax])
         }
     }

@@ -53,7 +53,8 @@ enum CatalogDatabase {
         // A statement on each table: pages that quick_check finds sound may still be of another schema.
         try queue.read { db in
             _ = try Row.fetchOne(db, sql: "SELECT reference, resolved, treeKey, sequence FROM resolution LIMIT 1")
-            _ = try Row.fetchOne(db, sql: "SELECT key, description FROM kernel LIMIT 1")
+            _ = try Row.fetchOne(db, sql: "SELECT key, page FROM kernel LIMIT 1")
+            _ = try Row.fetchOne(db, sql: "SELECT number, descriptions FROM kernelPage LIMIT 1")
             _ = try Row.fetchOne(db, sql: "SELECT mountpoint, path, hits, last FROM kernelUse LIMIT 1")
             _ = try Row.fetchOne(db, sql: "SELECT reference, resolved, treeKey, include, exclude FROM pin LIMIT 1")
         }
@@ -85,6 +86,15 @@ enum CatalogDatabase {
                     CREATE TABLE kernelUse (
                         mountpoint TEXT NOT NULL, path TEXT NOT NULL, hits INTEGER NOT NULL, last INTEGER NOT NULL,
                         PRIMARY KEY (mountpoint, path)) WITHOUT ROWID;
+                    """)
+            try db.execute(sql: "UPDATE writer SET since = ?", arguments: [schemaSince])
+        }
+        migrator.registerMigration("3") { db in
+            try db.execute(
+                sql: """
+                    DROP TABLE kernel;
+                    CREATE TABLE kernel (key BLOB NOT NULL UNIQUE, page INTEGER NOT NULL);
+                    CREATE TABLE kernelPage (number INTEGER PRIMARY KEY, descriptions BLOB NOT NULL);
                     """)
             try db.execute(sql: "UPDATE writer SET since = ?", arguments: [schemaSince])
         }

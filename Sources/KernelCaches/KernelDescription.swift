@@ -1,7 +1,7 @@
 package import GPUCompat
 
 /// What an entry is and needs, as its metadata says. Kept for each entry of a tree, so its texts are short.
-package struct KernelDescription: Hashable, Sendable, Codable {
+package struct KernelDescription: Hashable, Sendable {
     /// Of the kernel.
     package internal(set) var name: String?
     /// In hex digits.
@@ -20,7 +20,7 @@ package struct KernelDescription: Hashable, Sendable, Codable {
     package var target: KernelTarget? { targets.first }
 
     /// Where a header does not say all: the least that it can mean. The target is then the most.
-    private(set) var narrowestTarget: KernelTarget?
+    var narrowestTarget: KernelTarget?
 
     /// A file of metadata that is larger is not read.
     package static let metadataBytesMax: UInt64 = 1 << 20

@@ -7,23 +7,18 @@ extension KernelSurvey {
     package func verdicts(_ descriptions: [KernelDescription?], on gpus: [GPU]) -> [Verdict] {
         precondition(descriptions.count == entries.count, "there is a description, or nil, for each entry")
         // Thousands of kernels are built for a handful of targets.
-        var known: [KernelTarget: Verdict] = [:]
-        func verdict(_ target: KernelTarget) -> Verdict {
-            if let verdict = known[target] { return verdict }
-            let verdict = target.verdict(on: gpus)
-            known[target] = verdict
+        var known: [Needs: Verdict] = [:]
+        var verdicts = descriptions.indices.map { position -> Verdict in
+            // Field by field: a copy of the whole takes longer than the rest.
+            guard let targets = descriptions[position]?.targets else {
+                return .unknown("its metadata was not read yet")
+            }
+            if targets.isEmpty { return descriptions[position]?.problem.map(Verdict.unknown) ?? .noTarget }
+            let needs = Needs(targets: targets, narrowest: descriptions[position]?.narrowestTarget)
+            if let verdict = known[needs] { return verdict }
+            let verdict = needs.verdict(on: gpus)
+            known[needs] = verdict
             return verdict
-        }
-
-        var verdicts = zip(entries, descriptions).map { entry, description -> Verdict in
-            guard let description else { return .unknown("its metadata was not read yet") }
-            guard !description.targets.isEmpty else { return description.problem.map(Verdict.unknown) ?? .noTarget }
-            let best = Verdict.best(of: description.targets.map(verdict))
-            // Foreign to the most that a header can mean is foreign; what runs must run as the least, too.
-            guard best.outcome == .runs, let narrowest = description.narrowestTarget,
-                verdict(narrowest).outcome != .runs
-            else { return best }
-            return .unknown("its header does not say whether it was built for \(narrowest.architecture) alone")
         }
         // Parts come after what they are in.
         for (position, entry) in entries.enumerated().reversed() {
@@ -33,6 +28,18 @@ extension KernelSurvey {
             }
         }
         return verdicts
+    }
+}
+
+private struct Needs: Hashable {
+    var targets: [KernelTarget]
+    var narrowest: KernelTarget?
+
+    func verdict(on gpus: [GPU]) -> Verdict {
+        let best = Verdict.best(of: targets.map { $0.verdict(on: gpus) })
+        // Foreign to the most that a header can mean is foreign; what runs must run as the least, too.
+        guard best.outcome == .runs, let narrowest, narrowest.verdict(on: gpus).outcome != .runs else { return best }
+        return .unknown("its header does not say whether it was built for \(narrowest.architecture) alone")
     }
 }
 

@@ -38,24 +38,6 @@ import Testing
         #expect(catalog.warnings.isEmpty)
     }
 
-    @Test("what is known of kernels and their use survives a restart, and the last word counts") func kernels() throws {
-        let ids = (0..<3).map { "kernel \($0)" }
-        do {
-            let catalog = try Catalog(directory: place)
-            try catalog.saveKernelDescriptions([ids[0]: "a", ids[1]: "b"])
-            try catalog.saveKernelDescriptions([ids[1]: "c"])
-            try catalog.saveKernelUses(["x": .init(hits: 1, last: 5), "y": .init(hits: .max, last: 6)], at: "/m")
-            try catalog.saveKernelUses(["x": .init(hits: 2, last: 7)], at: "/m")
-        }
-        let catalog = try Catalog(directory: place)
-        #expect(try catalog.kernelDescriptions(of: ids) == [ids[0]: "a", ids[1]: "c"])
-        #expect(try catalog.kernelDescriptions(of: []) == [:])
-        #expect(
-            try catalog.kernelUses(at: "/m")
-                == ["x": .init(hits: 2, last: 7), "y": .init(hits: UInt64(Int64.max), last: 6)])
-        #expect(try catalog.kernelUses(at: "/other").isEmpty)
-    }
-
     @Test("trees and layers survive a restart") func files() throws {
         let entries = [
             file("a", "x", source: 3, offset: 5), directory("d"), entry("a", .whiteout), entry("d", .opaque),

@@ -9,7 +9,9 @@ enum Target: String {
 
     func run(_ bytes: [UInt8]) {
         switch self {
-        case .metadata: Self.describe(.triton, [], bytes)
+        case .metadata:
+            Self.describe(.triton, [], bytes)
+            Self.read(record: KernelDescription.sealed(bytes))
         case .group: Self.group(bytes)
         case .manifest: Self.manifest(bytes)
         case .labels: Self.labels(bytes)
@@ -36,6 +38,14 @@ enum Target: String {
         for text in [description.name, description.hash, description.backend, description.problem] {
             precondition((text?.unicodeScalars.count ?? 0) <= 400)
         }
+        precondition(KernelDescription(record: description.record) == description)
+        judge(description.targets)
+    }
+
+    /// What is read is written so that it reads the same, and can be judged.
+    private static func read(record: [UInt8]) {
+        guard let description = KernelDescription(record: record) else { return }
+        precondition(KernelDescription(record: description.record) == description)
         judge(description.targets)
     }
 

@@ -23,16 +23,18 @@ enum GroupRewriting {
     static func rewriting(_ survey: KernelSurvey, _ tree: Tree, root: String?, slim: Bool) -> TreeView.Rewriting? {
         if root == nil && !slim { return nil }
         var sizes: [Tree.Index: UInt64] = [:]
+        sizes.reserveCapacity(survey.groupFiles.count)
+        let rootBytesMax = root.map { bytesMax(of: $0) }
         for file in survey.groupFiles {
             let attributes = tree.attributes(of: file)
             guard attributes.size > 0, attributes.size <= storedBytesMax, attributes.linkCount == 1 else { continue }
             var size = attributes.size
-            if let root {
+            if let rootBytesMax {
                 let folder = tree.parent(of: file)
-                guard let path = directory(folder, tree, root) else { continue }
                 let files = tree.children(of: folder).count
-                size += UInt64((bytesMax(of: path) + slackBytes) * files)
-                guard files <= filesMax, size <= shownBytesMax else { continue }
+                guard files <= filesMax, let path = bytesMax(of: folder, tree) else { continue }
+                size += UInt64((rootBytesMax + path + slackBytes) * files)
+                guard size <= shownBytesMax else { continue }
             }
             sizes[file] = size
         }
@@ -59,12 +61,26 @@ enum GroupRewriting {
         return path.isRoot ? root : (root == "/" ? "" : root) + "/" + text
     }
 
-    /// A path as JSON text: what is not plain ASCII may be written as `\uXXXX`.
-    private static func bytesMax(of path: String) -> Int {
-        path.utf16.reduce(0) { count, unit in
-            count + (0x20..<0x7f ~= unit && unit != 0x22 && unit != 0x5c ? 1 : 6)
+    /// What `directory` adds to the root, as JSON text.
+    private static func bytesMax(of folder: Tree.Index, _ tree: Tree) -> Int? {
+        var count = 0
+        var folder = folder
+        while folder != Tree.root {
+            let name = tree.withName(of: folder) { name in
+                name.allSatisfy { isPlain(UInt16($0)) }
+                    ? name.count : String(validating: name, as: UTF8.self).map { bytesMax(of: $0) }
+            }
+            guard let name else { return nil }
+            count += 1 + name
+            folder = tree.parent(of: folder)
         }
+        return count
     }
+
+    private static func bytesMax(of text: String) -> Int { text.utf16.reduce(0) { $0 + (isPlain($1) ? 1 : 6) } }
+
+    /// What is not plain ASCII may be written as `\uXXXX`.
+    private static func isPlain(_ unit: UInt16) -> Bool { 0x20..<0x7f ~= unit && unit != 0x22 && unit != 0x5c }
 
     /// What is no such list, or would not fit, shows as it is stored.
     private static func shown(_ stored: [UInt8], size: Int, _ change: (TritonGroup) -> TritonGroup) -> [UInt8] {

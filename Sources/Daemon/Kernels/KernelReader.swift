@@ -1,6 +1,5 @@
 internal import Catalog
 internal import ChunkStore
-internal import Foundation
 internal import KernelCaches
 internal import MCFSCore
 
@@ -14,7 +13,7 @@ struct KernelReader: Sendable {
     let survey: KernelSurvey
 
     /// Raised when the same metadata is understood in another way than before.
-    private static let version = 1
+    private static let version: UInt8 = 1
     /// Kernels whose metadata are fetched at once: what is known is made use of in between.
     private static let batch = 1000
     /// First bytes of large files that are fetched at once.
@@ -24,15 +23,24 @@ struct KernelReader: Sendable {
 
     /// Without the network; nil where it must be read.
     func known() -> [KernelDescription?] {
-        let keys = survey.entries.map { entry in content(of: entry).map { key(of: entry, $0) } }
-        let kept = (try? catalog.kernelDescriptions(of: keys.compactMap { $0 })) ?? [:]
-        let decoder = JSONDecoder()
-        return zip(survey.entries, keys).map { entry, key in
-            guard let key, let content = content(of: entry), !isTooLarge(entry, content) else {
-                return describe(entry, nil)
+        var descriptions: [KernelDescription?] = []
+        descriptions.reserveCapacity(survey.entries.count)
+        var positions: [Int] = []
+        var keys: [[UInt8]] = []
+        for (position, entry) in survey.entries.enumerated() {
+            if let content = content(of: entry), !isTooLarge(entry, content) {
+                descriptions.append(nil)
+                positions.append(position)
+                keys.append(key(of: entry, content))
+            } else {
+                descriptions.append(describe(entry, nil))
             }
-            return kept[key].flatMap { try? decoder.decode(KernelDescription.self, from: Data($0.utf8)) }
         }
+        let records = (try? catalog.kernelDescriptions(of: keys)) ?? []
+        for (position, record) in zip(positions, records) {
+            descriptions[position] = record.flatMap(KernelDescription.init(record:))
+        }
+        return descriptions
     }
 
     /// What the manifests of images say of kernels of the same layer whose metadata is not local. Blocks while those are
@@ -73,6 +81,8 @@ struct KernelReader: Sendable {
         var layouts: [Int: any SourceLayout] = [:]
         var budget = min(Self.bytesMax, cache.configuration.bytesMax / 8)
         var failure: MCFSError?
+        var read: [(Int, KernelDescription)] = []
+        defer { keep(read) }
         for start in stride(from: 0, to: wanted.count, by: Self.batch) {
             var files: [(Int, FileContent)] = []
             for (position, content) in wanted[start..<min(start + Self.batch, wanted.count)] {
@@ -90,7 +100,7 @@ struct KernelReader: Sendable {
             }
             if isCancelled() { throw MCFSError(.cancelled, "reading what kernels need was given up") }
             let described = describeLocal(files)
-            keep(described)
+            read += described
             found(described)
         }
         if let failure { throw failure }
@@ -128,21 +138,26 @@ struct KernelReader: Sendable {
     }
 
     private func keep(_ described: [(Int, KernelDescription)]) {
-        let encoder = JSONEncoder()
-        var texts: [String: String] = [:]
-        for (position, description) in described {
+        // In the order of the survey, in which `known` will ask for them.
+        let records = described.sorted { $0.0 < $1.0 }.compactMap { position, description in
             let entry = survey.entries[position]
-            guard let content = content(of: entry), let data = try? encoder.encode(description) else { continue }
-            texts[key(of: entry, content)] = String(decoding: data, as: UTF8.self)
+            return content(of: entry).map { (key: key(of: entry, $0), description: description.record) }
         }
         // Found out again where it cannot be kept.
-        try? catalog.saveKernelDescriptions(texts)
+        try? catalog.saveKernelDescriptions(records)
     }
 
     /// All that a description follows from.
-    private func key(of entry: KernelEntry, _ content: Content) -> String {
-        let name = tree.withName(of: entry.directory) { $0.hex }
-        return "\(Self.version) \(entry.kind.rawValue) \(content.id) \(name)"
+    private func key(of entry: KernelEntry, _ content: Content) -> [UInt8] {
+        var key: [UInt8] = []
+        key.reserveCapacity(128)
+        key.append(Self.version)
+        // No kind has a name with the number of a kind of identity in it.
+        key += entry.kind.rawValue.utf8
+        key.append(content.id.kind.rawValue)
+        key += content.id.bytes
+        tree.withName(of: entry.directory) { key += $0 }
+        return key
     }
 
     private func fileContent(_ content: Content, layout: any SourceLayout) -> FileContent? {

@@ -20,6 +20,8 @@ final class KernelView: Sendable {
 
     private struct State {
         var descriptions: [KernelDescription?]
+        /// Positions of what nothing is known of.
+        var undescribed: [Int] = []
         var gpus: [GPU] = []
         var verdicts: [Verdict]
         var hidden: Bitmap
@@ -39,19 +41,28 @@ final class KernelView: Sendable {
             parents.insert(tree.parent(of: entry.directory))
         }
         folders = Set(parents.map { tree.path(of: $0) })
+        let undescribed = Self.undescribed(descriptions)
         state = Mutex(
             State(
-                descriptions: descriptions, verdicts: survey.verdicts(descriptions, on: []),
+                descriptions: descriptions, undescribed: undescribed,
+                verdicts: Array(repeating: .noTarget, count: survey.entries.count),
                 hidden: Bitmap(count: tree.count)))
     }
 
     /// Positions in the survey of what nothing is known of.
-    var undescribed: [Int] {
-        state.withLock { state in state.descriptions.indices.filter { state.descriptions[$0] == nil } }
-    }
+    var undescribed: [Int] { state.withLock { $0.undescribed } }
 
     func learn(_ found: [(Int, KernelDescription)]) {
-        state.withLock { state in for (position, description) in found { state.descriptions[position] = description } }
+        if found.isEmpty { return }
+        state.withLock { state in
+            for (position, description) in found { state.descriptions[position] = description }
+            state.undescribed = Self.undescribed(state.descriptions)
+        }
+    }
+
+    private static func undescribed(_ descriptions: [KernelDescription?]) -> [Int] {
+        // Whether there is one, without a copy of it.
+        descriptions.indices.filter { descriptions[$0]?.targets == nil }
     }
 
     /// Judges every kernel; one call at a time. - Returns: the entries to hide from now on, and those whose state changed by it.
@@ -96,7 +107,7 @@ final class KernelView: Sendable {
             view.gpu = targets
             view.hiddenEntries = state.hidden.population
             view.kernels = survey.entries.count
-            view.undecided = state.descriptions.count { $0 == nil }
+            view.undecided = state.undescribed.count
         }
         activity.report(in: &view)
     }
