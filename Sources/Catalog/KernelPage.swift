@@ -29,12 +29,14 @@ struct KernelPage {
         return Array(bytes[description])
     }
 
-    /// The next is then the one behind it.
+    /// Wherever it is. The next is then the one behind it.
     mutating func find(_ key: [UInt8]) -> [UInt8]? {
-        position = 0
-        while let found = field(at: position), let description = field(at: found.upperBound) {
-            if has(key, at: found) { return next(key) }
-            position = description.upperBound
+        for start in [position, 0] {
+            position = start
+            while let found = field(at: position), let description = field(at: found.upperBound) {
+                if has(key, at: found) { return next(key) }
+                position = description.upperBound
+            }
         }
         return nil
     }

@@ -31,6 +31,7 @@ extension KernelSurvey {
     }
 }
 
+/// All of a description that a verdict follows from.
 private struct Needs: Hashable {
     var targets: [KernelTarget]
     var narrowest: KernelTarget?

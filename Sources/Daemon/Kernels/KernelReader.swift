@@ -15,7 +15,7 @@ struct KernelReader: Sendable {
     /// Raised when the same metadata is understood in another way than before.
     private static let version: UInt8 = 1
     /// Kernels whose metadata are fetched at once: what is known is made use of in between.
-    private static let batch = 1000
+    private static let batch = 1024
     /// First bytes of large files that are fetched at once.
     private static let headsAtOnce = 16
     /// Most metadata that is read of one tree, in bytes; kernels beyond it stay unknown.
@@ -143,8 +143,10 @@ struct KernelReader: Sendable {
             let entry = survey.entries[position]
             return content(of: entry).map { (key: key(of: entry, $0), description: description.record) }
         }
-        // Found out again where it cannot be kept.
-        try? catalog.saveKernelDescriptions(records)
+        // Not all at once: others wait for the catalog. What cannot be kept is found out again.
+        for start in stride(from: 0, to: records.count, by: Self.batch) {
+            try? catalog.saveKernelDescriptions(Array(records[start...].prefix(Self.batch)))
+        }
     }
 
     /// All that a description follows from.

@@ -21,12 +21,14 @@ final class KernelView: Sendable {
     private struct State {
         var descriptions: [KernelDescription?]
         /// Positions of what nothing is known of.
-        var undescribed: [Int] = []
+        var undescribed: [Int]
         var gpus: [GPU] = []
         var verdicts: [Verdict]
         var hidden: Bitmap
     }
 
+    /// Nothing is judged yet.
+    ///
     /// - Parameter mountpoint: engines have their cache where its name says so, also where nothing is in it yet.
     init(
         _ tree: Tree, _ survey: KernelSurvey, _ descriptions: [KernelDescription?], _ activity: KernelActivity,
