@@ -1,4 +1,5 @@
 internal import GRDB
+internal import LocalDatabase
 package import MCFSCore
 internal import Synchronization
 
@@ -41,6 +42,7 @@ package final class Catalog: Sendable {
     package static let layersMax = 1024
     package static let resolutionsMax = 4096
 
+    private let file: DatabaseFile
     private let database: DatabaseQueue
     private let trees: RecordFolder
     private let layers: RecordFolder
@@ -57,7 +59,8 @@ package final class Catalog: Sendable {
         try makeDirectory(directory)
         trees = try RecordFolder(directory: "\(directory)/trees", suffix: ".tree")
         layers = try RecordFolder(directory: "\(directory)/layers", suffix: ".layer")
-        let opened = try CatalogDatabase.open("\(directory)/catalog.db")
+        file = CatalogDatabase.file("\(directory)/catalog.db")
+        let opened = try file.open()
         database = opened.queue
         state = Mutex(State(warnings: opened.warnings))
     }
@@ -197,11 +200,11 @@ package final class Catalog: Sendable {
     // MARK: - Database
 
     func read<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
-        do { return try database.read(body) } catch { throw CatalogDatabase.error(error, what) }
+        do { return try database.read(body) } catch { throw file.error(error, what) }
     }
 
     func write<Value>(_ what: String, _ body: (Database) throws -> Value) throws(MCFSError) -> Value {
-        do { return try database.write(body) } catch { throw CatalogDatabase.error(error, what) }
+        do { return try database.write(body) } catch { throw file.error(error, what) }
     }
 }
 
