@@ -28,6 +28,7 @@ package struct KernelSurvey: Sendable {
         self.groupFiles = groupFiles
         self.positions = positions
         self.entries = entries
+        guard entries.contains(where: { $0.kind == .vllm }) else { return }
         // Directories come before what is in them, so each part finds the entry that it lies in.
         for (position, entry) in entries.enumerated() where entry.directory != Tree.root {
             guard let whole = self.entry(holding: tree.parent(of: entry.directory)), entries[whole].kind == .vllm else {

@@ -152,7 +152,7 @@ struct KernelReader: Sendable {
     /// All that a description follows from.
     private func key(of entry: KernelEntry, _ content: Content) -> [UInt8] {
         var key: [UInt8] = []
-        key.reserveCapacity(128)
+        key.reserveCapacity(96)
         key.append(Self.version)
         // No kind has a name with the number of a kind of identity in it.
         key += entry.kind.rawValue.utf8

@@ -73,11 +73,12 @@ final class KernelView: Sendable {
         let (descriptions, before) = state.withLock { ($0.descriptions, $0.hidden) }
         let verdicts = survey.verdicts(descriptions, on: gpus)
         var hidden = Bitmap(count: tree.count)
-        for (entry, verdict) in zip(survey.entries, verdicts)
-        where verdict.outcome == .foreign && entry.directory != Tree.root {
-            hidden.insert(Int(entry.directory))
+        var changed: [Tree.Index] = []
+        for (position, verdict) in verdicts.enumerated() {
+            let directory = survey.entries[position].directory
+            if verdict.outcome == .foreign && directory != Tree.root { hidden.insert(Int(directory)) }
+            if hidden[Int(directory)] != before[Int(directory)] { changed.append(directory) }
         }
-        let changed = survey.entries.map(\.directory).filter { hidden[Int($0)] != before[Int($0)] }
         state.withLock { state in
             state.gpus = gpus
             state.verdicts = verdicts
