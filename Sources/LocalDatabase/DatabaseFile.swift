@@ -81,7 +81,12 @@ package struct DatabaseFile: Sendable {
                 throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "its pages contradict each other")
             }
             guard tables > 0 else { return true }
+            let isWhole = try migrations.hasCompletedMigrations(db)
             if try migrations.hasBeenSuperseded(db) {
+                // A newer mcfs made all of these, too.
+                if !isWhole {
+                    throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "its list of migrations is none of mcfs")
+                }
                 let since = try? String.fetchOne(db, sql: "SELECT since FROM writer")
                 throw MCFSError(
                     .configuration,
@@ -90,7 +95,7 @@ package struct DatabaseFile: Sendable {
                     later, or \(alternative)
                     """)
             }
-            return try !migrations.hasCompletedMigrations(db)
+            return !isWhole
         }
         if isOld {
             try queue.writeWithoutTransaction { db in
@@ -111,8 +116,17 @@ package struct DatabaseFile: Sendable {
         case .SQLITE_CANTOPEN:
             var status = stat()
             return lstat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
+        case .SQLITE_READONLY: return hasUnknownForm
         default: return false
         }
+    }
+
+    /// SQLite only reads files whose header says that they are of a later form; there is none so far
+    /// (sqlite.org/fileformat2.html, 1.3.3).
+    private var hasUnknownForm: Bool {
+        var form: UInt8 = 0
+        guard let file = try? OwnedDescriptor.open(path, O_RDONLY) else { return false }
+        return pread(file.rawValue, &form, 1, 18) == 1 && form > 2
     }
 
     /// - Returns: the new name.

@@ -179,6 +179,17 @@ import Testing
         #expect(!names(of: place).contains("catalog.db.damaged-1"))
     }
 
+    @Test("a list of migrations that no mcfs made is damage, not a newer mcfs") func damagedMigrations() throws {
+        for number in 1...3 {
+            _ = try Catalog(directory: place)
+            try DatabaseQueue(path: place + "/catalog.db").write { db in
+                try db.execute(
+                    sql: "UPDATE grdb_migrations SET identifier = 'x' WHERE identifier = ?", arguments: ["\(number)"])
+            }
+            #expect(try Catalog(directory: place).warnings.count == 1, "migration \(number)")
+        }
+    }
+
     @Test("a directory that cannot be made is one clear sentence") func noDirectory() throws {
         try write([1], to: folder.path + "/file")
         let error = #expect(throws: MCFSError.self) { try Catalog(directory: folder.path + "/file/cache") }

@@ -67,6 +67,24 @@ import Testing
         #expect(try words() == [])
     }
 
+    @Test("a damaged byte in the list of migrations, or in the header, is damage", arguments: ["migrations", "header"])
+    func damagedBytes(_ place: String) throws {
+        let path = folder.path + "/book.db"
+        try write("lost")
+        let queue = try DatabaseQueue(path: path)
+        if place == "migrations" {
+            try queue.write { try $0.execute(sql: "UPDATE grdb_migrations SET identifier = 'x'") }
+        }
+        try queue.writeWithoutTransaction { _ = try $0.checkpoint(.truncate) }
+        try queue.close()
+        if place == "header" {
+            let file = try OwnedDescriptor.open(path, O_WRONLY)
+            try [UInt8(3)].withBytes { bytes throws(Errno) in try file.write(bytes, at: 18) }
+        }
+        #expect(try file().open().warnings.count == 1)
+        #expect(try words() == [] && exists("book.db.damaged-1"))
+    }
+
     @Test(
         "failures have a code and name a remedy",
         arguments: [
