@@ -37,19 +37,3 @@ extension Architecture: CustomStringConvertible {
         }
     }
 }
-
-extension Architecture: Codable {
-    package init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        let text = try container.decode(String.self)
-        guard let architecture = Architecture(text) else {
-            throw DecodingError.dataCorruptedError(in: container, debugDescription: "no GPU architecture: \(text)")
-        }
-        self = architecture
-    }
-
-    package func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(description)
-    }
-}

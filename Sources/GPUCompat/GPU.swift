@@ -1,5 +1,5 @@
 /// A GPU that this host has, or is said to have.
-package struct GPU: Hashable, Sendable, Codable {
+package struct GPU: Hashable, Sendable {
     /// Its place in the list that it came in, from 0 on.
     package var index: Int
     package var vendor: GPUVendor
@@ -66,7 +66,7 @@ extension Architecture {
 }
 
 /// A version of CUDA, such as 12.8.
-package struct CUDAVersion: Hashable, Sendable, Codable {
+package struct CUDAVersion: Hashable, Sendable {
     package let major: Int
     package let minor: Int
 

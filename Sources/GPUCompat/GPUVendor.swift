@@ -1,4 +1,4 @@
-package enum GPUVendor: String, Sendable, Codable, CaseIterable {
+package enum GPUVendor: String, Sendable, CaseIterable {
     case nvidia
     case amd
 }

@@ -1,5 +1,5 @@
 /// What a kernel was compiled for, as producers of kernels name it.
-package enum KernelBackend: String, Sendable, Codable, CaseIterable {
+package enum KernelBackend: String, Sendable, CaseIterable {
     case cuda
     case hip
 

@@ -1,7 +1,7 @@
 /// What a kernel says that it needs.
-package struct KernelTarget: Hashable, Sendable, Codable {
+package struct KernelTarget: Hashable, Sendable {
     /// How the kernel is stored, which decides what else than its own architecture can run it.
-    package enum Form: Hashable, Sendable, Codable {
+    package enum Form: Hashable, Sendable {
         /// An entry of Triton's cache: Triton looks for entries of exactly its GPU, and takes no others.
         case tritonEntry
         /// NVIDIA machine code.
@@ -26,7 +26,7 @@ package struct KernelTarget: Hashable, Sendable, Codable {
 }
 
 /// The version of the language in a `.ptx` file, from its `.version` line.
-package struct PTXVersion: Hashable, Sendable, Codable {
+package struct PTXVersion: Hashable, Sendable {
     package let major: Int
     package let minor: Int
 

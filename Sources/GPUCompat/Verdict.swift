@@ -1,6 +1,6 @@
 /// Whether a kernel runs on the GPUs of a host, and why.
-package struct Verdict: Hashable, Sendable, Codable {
-    package enum Outcome: String, Sendable, Codable, CaseIterable {
+package struct Verdict: Hashable, Sendable {
+    package enum Outcome: String, Sendable, CaseIterable {
         /// At least one GPU runs it.
         case runs
         /// Surely no GPU runs it.

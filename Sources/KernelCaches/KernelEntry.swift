@@ -2,7 +2,7 @@ package import Catalog
 
 /// A directory that is one unit of a kernel cache: shown or hidden as a whole.
 package struct KernelEntry: Sendable {
-    package enum Kind: String, Sendable, Codable, CaseIterable { case triton, vllm, flashinfer, deepgemm, nim }
+    package enum Kind: String, Sendable, CaseIterable { case triton, vllm, flashinfer, deepgemm, nim }
 
     package let kind: Kind
     package let directory: Tree.Index

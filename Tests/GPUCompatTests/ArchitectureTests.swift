@@ -44,19 +44,6 @@ struct ArchitectureTests {
         }
     }
 
-    @Test("targets and GPUs survive JSON, the architecture as its name")
-    func json() throws {
-        let target = try target("gfx90a:xnack+", .codeObject(genericVersion: 1), warpSize: 64)
-        let data = try JSONEncoder().encode(target)
-        #expect(String(decoding: data, as: UTF8.self).contains(#""architecture":"gfx90a:xnack+""#))
-        #expect(try JSONDecoder().decode(KernelTarget.self, from: data) == target)
-
-        let gpu = try gpu("sm_90a", cuda: "12.8")
-        #expect(try JSONDecoder().decode(GPU.self, from: JSONEncoder().encode(gpu)) == gpu)
-        #expect(gpu.target == "sm_90")
-        #expect(throws: (any Error).self) { try JSONDecoder().decode([Architecture].self, from: Data(#"["x"]"#.utf8)) }
-    }
-
     @Test("versions compare by number, not by text")
     func versions() throws {
         #expect(try #require(PTXVersion("8.10")) > #require(PTXVersion("8.9")))

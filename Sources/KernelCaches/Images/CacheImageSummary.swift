@@ -2,7 +2,7 @@ package import GPUCompat
 
 /// What the labels of a cache image say of its kernels, before any layer is read. Model Cache Vault (MCV) writes them.
 package struct CacheImageSummary: Hashable, Sendable {
-    package enum Kind: String, Sendable, Codable { case triton, vllm, habana }
+    package enum Kind: String, Sendable { case triton, vllm, habana }
 
     package let kind: Kind
     package let entryCount: Int?
