@@ -138,4 +138,7 @@ int mcfs_name_thread(const char *name) { return pthread_setname_np(pthread_self(
 
 void mcfs_trim_heap(void) { malloc_trim(0); }
 
-void mcfs_limit_heaps(int count) { mallopt(M_ARENA_MAX, count); }
+void mcfs_limit_heaps(int count, int block_size) {
+    mallopt(M_ARENA_MAX, count);
+    mallopt(M_MMAP_THRESHOLD, block_size);
+}

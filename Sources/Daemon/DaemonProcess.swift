@@ -29,8 +29,8 @@ package final class DaemonProcess: Sendable {
         mcfs_name_thread("mcfs")
         // What the daemon makes is its user's alone.
         umask(0o077)
-        // One heap for each core, not eight: what one thread frees another can use.
-        mcfs_limit_heaps(2)
+        // Two heaps, not eight for each core: what one thread frees another can use. Buffers of chunks would leave holes there.
+        mcfs_limit_heaps(2, 1 << 20)
         // Each file that is open in a mount is one here, or two.
         mcfs_raise_open_files()
         lock = try CacheLock(configuration.cacheDirectory)

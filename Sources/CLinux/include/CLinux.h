@@ -59,5 +59,6 @@ ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 int mcfs_name_thread(const char *name);
 /* malloc_trim(3): gives free memory back to the system. */
 void mcfs_trim_heap(void);
-/* mallopt(3) with M_ARENA_MAX: at most so many heaps, whatever the number of threads. */
-void mcfs_limit_heaps(int count);
+/* mallopt(3): at most so many heaps, whatever the number of threads, and blocks of that size and more in none of them: the
+   system has them back when they are freed. */
+void mcfs_limit_heaps(int count, int block_size);
