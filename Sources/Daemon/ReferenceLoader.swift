@@ -1,6 +1,7 @@
 internal import Catalog
 internal import ChunkStore
 internal import ControlAPI
+internal import KernelCaches
 internal import Logging
 internal import MCFSCore
 internal import Origins
@@ -115,9 +116,10 @@ struct ReferenceLoader: Sendable {
                 "the cache has no tree of \(resolution.resolved), so it cannot be used offline; mount it once with the origin at hand"
             )
         }
-        let loading = TreeLoading(
+        var loading = TreeLoading(
             content: CancellableSink(content, job: job), catalog: catalog, progress: job,
             deadline: Deadline(after: Self.treeDeadline))
+        loading.isKernel = { TritonFile.isBinary($0) || TritonFile.isGroup($0) }
         let tree = try origin.tree(of: resolution, loading: loading)
         try job.checkCancellation()
         try catalog.save(tree, key: resolution.treeKey)

@@ -35,6 +35,8 @@ package struct TreeLoading: Sendable {
     package var progress: any ProgressReporter
     /// Of the whole; each request has its own, shorter one.
     package var deadline: Deadline
+    /// Whether a file of this name is a kernel for some GPU: a host reads a few of those that lie together.
+    package var isKernel: @Sendable (ArraySlice<UInt8>) -> Bool = { _ in false }
 
     package init(content: any ContentSink, catalog: Catalog, progress: any ProgressReporter, deadline: Deadline) {
         self.content = content

@@ -486,8 +486,8 @@ def labels(entries, arches):
     return {"cache.triton.image/entry-count": str(entries), "cache.triton.image/summary": json.dumps({"targets": targets})}
 
 
-@pytest.fixture
-def kernel_image(registry, fault_proxy, tmp_path):
+@pytest.fixture(params=["labelled"])
+def kernel_image(registry, fault_proxy, tmp_path, request):
     """An image of kernels for eight architectures, in a registry behind a proxy that counts: proxy, reference, and the
     bytes of the entries of each architecture."""
     layout = images.Layout(tmp_path / "image")
@@ -496,19 +496,22 @@ def kernel_image(registry, fault_proxy, tmp_path):
     rows = [{"hash": json.loads(files[2][1])["hash"], "backend": "cuda", "arch": str(arch), "warp_size": 32}
             for arch, files in entries]
     members.append(("io.triton.manifest/manifest.json", json.dumps({"triton": rows}).encode()))
-    layout.image(
-        [layout.blob(images.tar(*members), images.LAYER)], labels=labels(len(entries), ARCHES))
+    said = labels(len(entries), ARCHES) if request.param == "labelled" else {}
+    layout.image([layout.blob(images.tar(*members), images.LAYER)], labels=said)
     images.push(layout.path, registry, "kernels", "tar")
     proxy = fault_proxy(registry.url)
     sizes = {arch: sum(len(data) for a, files in entries for _, data in files if a == arch) for arch in ARCHES}
     return proxy, f"oci://{proxy.host}/kernels:v1", sizes
 
 
+@pytest.mark.parametrize("kernel_image", ["labelled", "plain"], indirect=True)
 def test_a_node_downloads_its_own_architecture_out_of_an_image_for_eight(mcfs, kernel_image):
     proxy, reference, sizes = kernel_image
     mountpoint = mount(mcfs, reference, "--gpu", "sm_90", "--prefetch", "all")
     wait_for(lambda: mcfs.status(mountpoint)["jobs"] == [])
-    assert len(os.listdir(mountpoint)) == 5
+    # Without labels an image is shown as it is.
+    packed = f"{mountpoint}/io.triton.cache"
+    assert len(os.listdir(packed if os.path.isdir(packed) else mountpoint)) == 5
     for entry in mcfs.ls("-R", mountpoint):
         if entry["type"] == "file" and entry["verdict"] == "compatible":
             assert entry["bytesLocal"] == entry["size"]

@@ -7,7 +7,7 @@ package struct LayerIndexer: Sendable {
     private let source: any ByteSource
     private let content: any ContentSink
     private let progress: any ProgressReporter
-    private let isSparse: Bool
+    private let isKernel: @Sendable (ArraySlice<UInt8>) -> Bool
     /// What messages call the layer.
     private let name: String
 
@@ -17,12 +17,13 @@ package struct LayerIndexer: Sendable {
     /// - Parameters:
     ///   - size: bytes of `source`, the layer as it is stored.
     ///   - content: takes files that pass by. Its failures do not fail the index.
-    ///   - isSparse: most of an uncompressed layer will never be read on this host.
+    ///   - isKernel: whether a file of this name is a kernel for some GPU. Of those that lie together in an uncompressed
+    ///     layer a host will read few.
     package init(
         digest: Digest, size: UInt64, source: any ByteSource, content: any ContentSink, progress: any ProgressReporter,
-        isSparse: Bool = false
+        isKernel: @escaping @Sendable (ArraySlice<UInt8>) -> Bool = { _ in false }
     ) {
-        self.isSparse = isSparse
+        self.isKernel = isKernel
         self.digest = digest
         self.size = size
         self.source = source
@@ -55,12 +56,13 @@ package struct LayerIndexer: Sendable {
     }
 
     private func scan(first: [UInt8], deadline: Deadline) throws(MCFSError) -> [TreeEntry] {
-        let limits = isSparse && !source.isLocal ? TarScan.Limits.sparse : nil
-        var scan = TarScan(source, size: size, name: name, deadline: deadline, first: first, limits: limits)
+        var scan = TarScan(source, size: size, name: name, deadline: deadline, first: first)
         var table = LayerEntries(name: name, digest: digest)
         var reported: UInt64 = 0
         while let member = try scan.next() {
-            if let content = try table.add(member), let bytes = try scan.data(of: member) {
+            let content = try table.add(member)
+            if content != nil, isKernel(member.lastComponent) { scan.becomeSparse() }
+            if let content, let bytes = try scan.data(of: member) {
                 MemberWriter.store(bytes, as: content.id, in: self.content)
             }
             let done = min(scan.offset, size)

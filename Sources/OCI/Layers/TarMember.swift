@@ -18,6 +18,11 @@ struct TarMember: Equatable {
     var modified: Timestamp
     var deviceMajor: UInt32
     var deviceMinor: UInt32
+
+    /// What its name ends with, without the directories before it.
+    var lastComponent: ArraySlice<UInt8> {
+        name.lastIndex(of: UInt8(ascii: "/")).map { name[($0 + 1)...] } ?? name[...]
+    }
 }
 
 extension MCFSError {

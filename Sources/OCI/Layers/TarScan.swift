@@ -41,6 +41,7 @@ struct TarScan {
     private var windowStart: UInt64 = 0
     private var windowBytes: Int
     private var hops = 0
+    private var isSparse = false
 
     /// - Parameters:
     ///   - name: what messages call the tar.
@@ -56,6 +57,14 @@ struct TarScan {
         parser = TarParser(name: name, size: size)
         window = first
         windowBytes = self.limits.windowBytesMin
+    }
+
+    /// Says that most of what is left will never be read on this host.
+    mutating func becomeSparse() {
+        guard !isSparse, !source.isLocal else { return }
+        isSparse = true
+        limits = .sparse
+        windowBytes = limits.windowBytesMin
     }
 
     /// How far the walk is, in bytes.

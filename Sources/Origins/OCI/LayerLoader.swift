@@ -15,8 +15,6 @@ struct LayerLoader {
 
     let store: any ImageStore
     let loading: TreeLoading
-    /// Of kernels for many GPUs a host reads those for its own.
-    let isSparse: Bool
     let logger: Logger
 
     /// Layers read at once: what other pullers do, so that many small compressed ones take no longer.
@@ -81,7 +79,7 @@ struct LayerLoader {
         let indexer = LayerIndexer(
             digest: descriptor.digest, size: descriptor.size,
             source: store.blob(descriptor.digest, size: descriptor.size), content: loading.content,
-            progress: loading.progress, isSparse: isSparse)
+            progress: loading.progress, isKernel: loading.isKernel)
         let (coding, entries) = try indexer.index(deadline: loading.deadline)
         logger.debug(
             "a layer was indexed", metadata: ["digest": "\(descriptor.digest)", "entries": "\(entries.count)"])

@@ -72,8 +72,7 @@ package final class OCIOrigin: Origin {
         let manifest = try manifest(of: resolution, deadline: deadline)
         let config = try config(of: manifest, deadline: deadline)
         let labelled = KernelCacheImage(manifest, config)
-        let layers = try LayerLoader(store: store, loading: loading, isSparse: labelled != nil, logger: logger)
-            .load(manifest)
+        let layers = try LayerLoader(store: store, loading: loading, logger: logger).load(manifest)
         let kernelCache = labelled.flatMap { $0.hasCache(layers.map(\.entries)) ? $0 : nil }
         var builder = TreeBuilder()
         for layer in layers {

@@ -230,6 +230,19 @@ struct LayerIndexerTests {
         #expect(source.requests.count < count / 2)
     }
 
+    @Test("from the first kernel on, files that are not small are passed over", arguments: ["kernel.cubin", "weights"])
+    func kernels(name: String) throws {
+        let bytes = LayerFixtures.pattern(200_000)
+        let layer = TarWriter.tar { for number in 0..<20 { $0.add("entry\(number)/\(name)", bytes) } }
+        let source = LayerFixtures.Source(layer)
+        let indexer = LayerIndexer(
+            digest: LayerFixtures.digest(layer), size: source.size, source: source, content: LayerFixtures.Contents(),
+            progress: LayerFixtures.Progress(), isKernel: { $0.elementsEqual("kernel.cubin".utf8) })
+        #expect(try indexer.index(deadline: LayerFixtures.deadline).entries.count == 20)
+        #expect(source.bytesRead >= source.size - 1024 || name == "kernel.cubin")
+        #expect(source.bytesRead <= source.size / 10 || name == "weights")
+    }
+
     @Test("an error of the source ends the index with that error", arguments: ["tar", "gzip", "zstd"])
     func sourceFails(coding: String) throws {
         let layer = try Self.coded(
