@@ -77,14 +77,17 @@ package struct RegistryHosts: Sendable {
     static func apiHost(_ registry: String) -> String { registry == "docker.io" ? "registry-1.docker.io" : registry }
 
     /// Registries on this machine speak plain HTTP, as every client of the field assumes.
-    static func scheme(of authority: String) -> String {
+    package static func scheme(of authority: String) -> String {
         let host: Substring
         if authority.hasPrefix("[") {
             host = authority.dropFirst().prefix { $0 != "]" }
         } else {
             host = authority.prefix { $0 != ":" }
         }
-        let isLoopback = host == "localhost" || host == "::1" || host.hasPrefix("127.")
+        // An address: a name that begins like one is somebody else's.
+        let numbers = host.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
+        let isLoopback =
+            host == "localhost" || host == "::1" || numbers.count == 4 && numbers[0] == 127 && !numbers.contains(nil)
         return isLoopback && !authority.hasSuffix(":443") ? "http" : "https"
     }
 

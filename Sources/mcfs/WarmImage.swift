@@ -85,16 +85,9 @@ struct WarmImage {
 
     private var pushing: [String] {
         // Registries on this machine speak plain HTTP. Docker knows that.
-        let options = runtime == .podman && Self.isPlain(reference.host) ? ["--tls-verify=false"] : []
+        let options =
+            runtime == .podman && RegistryHosts.scheme(of: reference.host) == "http" ? ["--tls-verify=false"] : []
         return [runtime.rawValue, "push"] + options + [name]
-    }
-
-    static func isPlain(_ host: String) -> Bool {
-        if host.hasSuffix(":443") { return false }
-        if host.hasPrefix("[::1]") { return true }
-        let name = host.prefix { $0 != ":" }
-        let numbers = name.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
-        return name == "localhost" || numbers.count == 4 && numbers.first == 127 && !numbers.contains(nil)
     }
 
     // MARK: - Workspace

@@ -24,6 +24,7 @@ struct RegistryHostsTests {
         #expect(try base("127.0.0.1:5000") == "http://127.0.0.1:5000/v2")
         #expect(try base("[::1]:5000") == "http://[::1]:5000/v2")
         #expect(try base("localhost.example.com") == "https://localhost.example.com/v2")
+        #expect(try base("127.example.com") == "https://127.example.com/v2")
     }
 
     @Test("are the mirrors in the order of the file, then the server")
