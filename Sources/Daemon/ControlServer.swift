@@ -156,8 +156,8 @@ final class ControlServer: Sendable {
             case (.POST, "/v1/view/refresh"):
                 let body: ViewRefreshRequest = try await decode(request)
                 return try await stream(
-                    service.begin("view", body.mountpoint ?? "all mounts") { job throws(MCFSError) in
-                        try service.refreshViews(body, job: job)
+                    service.begin("view", body.mountpoint ?? "all mounts") { _ throws(MCFSError) in
+                        try service.refreshViews(body)
                     })
             case (.POST, "/v1/gc"):
                 let body: CollectRequest = try await decode(request)

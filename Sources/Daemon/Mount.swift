@@ -21,7 +21,8 @@ final class Mount: Sendable {
     let gpuChoice: GPUChoice
     /// Held while kernels are judged.
     let judging = Mutex(())
-    let isReadingKernels = Guarded(false)
+    /// From the start: who makes the mount reads them first, and a refresh that comes between must not take its place.
+    let isReadingKernels = Guarded(true)
     private let traffic: OriginTraffic
     private let residencies: [Residency]
     /// Set once, right after the mount was made.

@@ -20,14 +20,13 @@ extension MountService {
     /// moment for the judgement.
     func settle(_ mount: Mount, prefetch mode: PrefetchMode) {
         let undescribed = mount.kernels.undescribed.count
-        if undescribed == 0 && mode == .none { return }
+        if undescribed == 0 && mode == .none { return mount.endReadingKernels() }
         describe(mount, prefetch: mode)
         if 1...Self.fewKernels ~= undescribed { mount.waitForKernels(Self.mountPatience) }
     }
 
-    /// Begins to read what the kernels of a mount need, where nobody does yet.
+    /// Reads what the kernels of a mount need, in a job. Nobody else reads them: see `Mount.beginReadingKernels`.
     private func describe(_ mount: Mount, prefetch mode: PrefetchMode) {
-        guard mount.beginReadingKernels() else { return }
         let work: @Sendable (Job) throws(MCFSError) -> Empty = { [self] job throws(MCFSError) in
             let isCancelled: @Sendable () -> Bool = {
                 job.isCancelled || self.mounts.mount(at: mount.mountpoint) !== mount
@@ -59,14 +58,14 @@ extension MountService {
     }
 
     /// Looks at the GPUs again, and at what could not be read before.
-    func refreshViews(_ request: ViewRefreshRequest, job: Job) throws(MCFSError) -> ViewList {
+    func refreshViews(_ request: ViewRefreshRequest) throws(MCFSError) -> ViewList {
         var chosen = mounts.all
         if let mountpoint = request.mountpoint { chosen = [try mount(at: mountpoint)] }
         hostGPUs.refresh()
         // All of them by what is known, before one of them waits for its origin.
         for mount in chosen where !mount.kernels.survey.entries.isEmpty { mount.judgeKernels(hostGPUs) }
         let unread = chosen.filter { !$0.kernels.undescribed.isEmpty }
-        for mount in unread { describe(mount, prefetch: .none) }
+        for mount in unread where mount.beginReadingKernels() { describe(mount, prefetch: .none) }
         let deadline = Deadline(after: Self.refreshPatience)
         for mount in unread { mount.waitForKernels(deadline.remaining) }
         return ViewList(views: chosen.map { ViewList.View(mountpoint: $0.mountpoint, view: $0.view) })
@@ -75,8 +74,8 @@ extension MountService {
     /// SIGHUP.
     func refreshViews() {
         do {
-            _ = try begin("view", "all mounts", endsWithCaller: false) { [self] (job) throws(MCFSError) -> ViewList in
-                try refreshViews(ViewRefreshRequest(mountpoint: nil), job: job)
+            _ = try begin("view", "all mounts", endsWithCaller: false) { [self] _ throws(MCFSError) -> ViewList in
+                try refreshViews(ViewRefreshRequest(mountpoint: nil))
             }
         } catch {
             logger.warning("the GPUs could not be looked at again", metadata: ["reason": "\(error.message)"])
