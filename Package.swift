@@ -84,7 +84,8 @@ let package = Package(
             onlyForTests: ["Catalog"])
         + module("GPUCompat", ours: ["MCFSCore"])
         + module(
-            "Inventory", ours: ["Catalog", "GPUCompat", "KernelCaches", "LocalDatabase", "MCFSCore"], libraries: [grdb])
+            "Inventory", ours: ["CLinux", "Catalog", "GPUCompat", "KernelCaches", "LocalDatabase", "MCFSCore"],
+            libraries: [grdb])
         + module("KernelCaches", ours: ["Catalog", "GPUCompat", "MCFSCore"])
         + module("LocalDatabase", ours: ["MCFSCore"], libraries: [grdb])
         + module("MCFSCore", ours: ["CLinux"], libraries: [crypto])

@@ -18,6 +18,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+const int mcfs_o_noatime = O_NOATIME;
 const int mcfs_o_path = O_PATH;
 const int mcfs_o_tmpfile = O_TMPFILE;
 const int mcfs_at_empty_path = AT_EMPTY_PATH;

@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Glibc
 internal import MCFSCore
 
@@ -53,9 +54,6 @@ struct Folder {
 
     /// How names begin that mcfs itself puts into folders; they are of no cache.
     static let ownPrefix = ".mcfs-"
-
-    /// `O_NOATIME` of <fcntl.h>, which Swift's Glibc module lacks.
-    private static let noAccessTime: CInt = 0o1_000_000
 
     private let descriptor: OwnedDescriptor
 
@@ -115,7 +113,7 @@ struct Folder {
         // A FIFO in the place of a file must not be waited for.
         let flags = O_RDONLY | O_NONBLOCK
         let file: OwnedDescriptor
-        do throws(Errno) { file = try open(name, flags | Self.noAccessTime) } catch {
+        do throws(Errno) { file = try open(name, flags | mcfs_o_noatime) } catch {
             guard error.rawValue == EPERM else { throw error }
             file = try open(name, flags)
         }

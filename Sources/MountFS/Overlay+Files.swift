@@ -55,8 +55,7 @@ extension Overlay {
 
     /// Who writes does not use what is there, nor does who leaves the access time alone, as the inventory does.
     private func countsAsUse(_ flags: CInt) -> Bool {
-        // O_NOATIME of <fcntl.h>, which Swift's Glibc module lacks.
-        flags & (O_ACCMODE | O_TRUNC | 0o1_000_000) == O_RDONLY
+        flags & (O_ACCMODE | O_TRUNC | mcfs_o_noatime) == O_RDONLY
     }
 
     private func truncate(_ file: OwnedDescriptor, by caller: Caller) throws(Errno) {

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 /* Flags behind feature macros; fcntl.h, stdio.h and linux/stat.h have their meaning. */
+extern const int mcfs_o_noatime;
 extern const int mcfs_o_path;
 extern const int mcfs_o_tmpfile;
 extern const int mcfs_at_empty_path;
