@@ -62,7 +62,8 @@ package final class Catalog: Sendable {
         file = CatalogDatabase.file("\(directory)/catalog.db")
         let opened = try file.open()
         database = opened.queue
-        state = Mutex(State(warnings: opened.warnings))
+        let mended = try FirstLayerFormat.mend(layers: layers, trees: trees)
+        state = Mutex(State(warnings: opened.warnings + mended))
     }
 
     /// What was found damaged since the start, one sentence each; at most 100.
@@ -123,13 +124,13 @@ package final class Catalog: Sendable {
         try trees.prune(to: Self.treesMax, keeping: Set(keys.map(treeName)))
     }
 
-    /// The entries of a layer by its digest, as `saveLayer` got them. nil where it is not known or not readable.
-    package func layer(_ digest: Digest) throws(MCFSError) -> [TreeEntry]? {
+    /// What a layer holds, by its digest, as `saveLayer` got it. nil where it is not known or not readable.
+    package func layer(_ digest: Digest) throws(MCFSError) -> LayerTable? {
         try load(from: layers, layerName(digest), "index of layer \(digest)", LayerFile.deserialize)
     }
 
-    package func saveLayer(_ digest: Digest, _ entries: [TreeEntry]) throws(MCFSError) {
-        try layers.write(LayerFile.serialize(entries), layerName(digest))
+    package func saveLayer(_ digest: Digest, _ table: LayerTable) throws(MCFSError) {
+        try layers.write(LayerFile.serialize(table), layerName(digest))
         try layers.prune(to: Self.layersMax, keeping: [layerName(digest)])
     }
 

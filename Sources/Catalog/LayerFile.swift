@@ -1,13 +1,13 @@
 internal import MCFSCore
 
 private let layerMagic: StaticString = "mcfsLAYR"
-private let layerVersion: UInt32 = 1
+private let layerVersion: UInt32 = 2
 
 /// The file format of docs/cache-format.md#layers.
 enum LayerFile {
-    static func serialize(_ entries: [TreeEntry]) -> [UInt8] {
+    static func serialize(_ table: LayerTable) -> [UInt8] {
         var fields = FieldWriter()
-        for entry in entries {
+        for entry in table.entries {
             fields.write(entry.path.bytes)
             fields.write(entry.permissions)
             fields.write(entry.uid)
@@ -18,18 +18,21 @@ enum LayerFile {
         }
         var writer = SectionWriter(
             magic: layerMagic, version: layerVersion, sectionCount: 2, reservingBytes: fields.bytes.count + 8)
-        writer.add([UInt64(entries.count)])
+        writer.add([UInt64(table.entries.count), number(of: table.coding)])
         writer.add(fields.bytes)
         return writer.finish()
     }
 
     /// - Throws: `corrupt` for anything that `serialize` cannot have written.
-    static func deserialize(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) -> [TreeEntry] {
+    static func deserialize(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) -> LayerTable {
         let reader = try SectionReader(bytes, magic: layerMagic, version: layerVersion, sectionCount: 2)
-        let count = try reader.numbers(UInt64.self, of: 0, count: 1)[0]
+        let head = try reader.numbers(UInt64.self, of: 0, count: 2)
+        guard let coding = LayerCoding.allCases.first(where: { number(of: $0) == head[1] }) else {
+            throw damaged("its layer is coded in no known way")
+        }
         var fields = FieldReader(reader.bytes(of: 1))
         var entries: [TreeEntry] = []
-        for _ in 0..<count {
+        for _ in 0..<head[0] {
             let path = try TreePath(try fields.field())
             let permissions = try fields.number(UInt16.self)
             let uid = try fields.number(UInt32.self)
@@ -43,7 +46,18 @@ enum LayerFile {
                     modified: Timestamp(seconds: seconds, nanoseconds: nanoseconds)))
         }
         guard fields.isAtEnd else { throw damaged("its entries are followed by something") }
-        return entries
+        return LayerTable(coding: coding, entries: entries)
+    }
+
+    /// The format version of a file that begins with `head`; nil where it is no layer file.
+    static func version(of head: [UInt8]) -> UInt32? { formatVersion(of: head, magic: layerMagic) }
+
+    private static func number(of coding: LayerCoding) -> UInt64 {
+        switch coding {
+        case .plain: 0
+        case .gzip: 1
+        case .zstd: 2
+        }
     }
 
     private static func write(_ kind: TreeEntry.Kind, to fields: inout FieldWriter) {

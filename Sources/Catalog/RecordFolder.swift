@@ -22,8 +22,12 @@ final class RecordFolder: Sendable {
         removeLeftovers()
     }
 
-    /// nil where there is none. Counts as a use.
-    func read(_ name: String) throws(MCFSError) -> [UInt8]? {
+    /// nil where there is none.
+    ///
+    /// - Parameters:
+    ///   - countMax: how many bytes are wanted of it.
+    ///   - isUse: whether the file counts as used now.
+    func read(_ name: String, countMax: Int = .max, isUse: Bool = true) throws(MCFSError) -> [UInt8]? {
         do throws(Errno) {
             let file = try OwnedDescriptor.open(name + suffix, at: handle, O_RDONLY)
             let status = try file.status()
@@ -32,14 +36,14 @@ final class RecordFolder: Sendable {
             }
             // `read` is typed and the initializer's closure is not: carry the error out by hand.
             var failure: Errno?
-            let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+            let bytes = [UInt8](unsafeUninitializedCapacity: min(size, countMax)) { buffer, count in
                 do throws(Errno) { count = try file.read(into: UnsafeMutableRawBufferPointer(buffer), at: 0) } catch {
                     failure = error
                     count = 0
                 }
             }
             if let failure { throw failure }
-            touch(name)
+            if isUse { touch(name) }
             return bytes
         } catch {
             if error == .noEntry { return nil }
@@ -66,14 +70,19 @@ final class RecordFolder: Sendable {
         touch(name)
     }
 
+    /// The names of all files.
+    func list() throws(MCFSError) -> [String] {
+        try names().filter { $0.hasSuffix(suffix) }.map { String($0.dropLast(suffix.count)) }
+    }
+
     func remove(_ name: String) { unlinkat(handle.rawValue, name + suffix, 0) }
 
     /// Removes the least recently used beyond `countMax`, but none of `kept`.
     func prune(to countMax: Int, keeping kept: Set<String>) throws(MCFSError) {
-        var files = try names().filter { $0.hasSuffix(suffix) }.compactMap { file -> (name: String, used: timespec)? in
+        var files = try list().compactMap { name -> (name: String, used: timespec)? in
             var status = stat()
-            guard fstatat(handle.rawValue, file, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
-            return (String(file.dropLast(suffix.count)), status.st_mtim)
+            guard fstatat(handle.rawValue, name + suffix, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
+            return (name, status.st_mtim)
         }
         guard files.count > countMax else { return }
         files.sort { ($0.used.tv_sec, $0.used.tv_nsec, $0.name) < ($1.used.tv_sec, $1.used.tv_nsec, $1.name) }

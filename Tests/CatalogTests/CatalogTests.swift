@@ -47,11 +47,11 @@ import Testing
         ]
         let digest = Digest.sha256(of: [1])
         try Catalog(directory: place).save(sample(), key: "a/../key\0")
-        try Catalog(directory: place).saveLayer(digest, entries)
+        try Catalog(directory: place).saveLayer(digest, LayerTable(coding: .zstd, entries: entries))
         let catalog = try Catalog(directory: place)
         #expect(try catalog.tree("a/../key\0")?.presented == sample().presented)
         #expect(try catalog.tree("else") == nil)
-        #expect(try catalog.layer(digest) == entries)
+        #expect(try catalog.layer(digest) == LayerTable(coding: .zstd, entries: entries))
         #expect(try catalog.layer(Digest.sha256(of: [2])) == nil)
         #expect(names(of: place + "/layers") == ["sha256-\(digest.hex).layer"])
     }
@@ -60,7 +60,7 @@ import Testing
         let catalog = try Catalog(directory: place)
         let digest = Digest.sha256(of: [1])
         try catalog.save(sample(), key: "k")
-        try catalog.saveLayer(digest, [file("a")])
+        try catalog.saveLayer(digest, LayerTable(coding: .plain, entries: [file("a")]))
         for folder in ["trees", "layers"] {
             let file = try #require(names(of: "\(place)/\(folder)").first)
             var bytes = try readFile("\(place)/\(folder)/\(file)")
@@ -77,7 +77,8 @@ import Testing
         let catalog = try Catalog(directory: place)
         let digest = Digest.sha256(of: [1])
         let name = "\(place)/layers/sha256-\(digest.hex).layer"
-        try catalog.saveLayer(digest, [file("a", "x"), link("b", to: "a"), entry("l", .symlink(target: [7]))])
+        let entries = [file("a", "x"), link("b", to: "a"), entry("l", .symlink(target: [7]))]
+        try catalog.saveLayer(digest, LayerTable(coding: .gzip, entries: entries))
         let bytes = try readFile(name)
         for count in 0..<bytes.count {
             try write(Array(bytes[..<count]), to: name)

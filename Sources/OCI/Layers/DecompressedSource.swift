@@ -4,13 +4,14 @@ package import MCFSCore
 package final class DecompressedSource: ByteSource {
     private let base: any ByteSource
     private let size: UInt64
-    private let coding: LayerCoding
+    private let coding: LayerCoding?
     private let digest: Digest
 
     /// - Parameters:
     ///   - size: bytes of `base`, the layer as it is stored.
+    ///   - coding: nil where the first bytes have to tell.
     ///   - digest: of the layer as it is stored.
-    package init(_ base: any ByteSource, size: UInt64, coding: LayerCoding, digest: Digest) {
+    package init(_ base: any ByteSource, size: UInt64, coding: LayerCoding?, digest: Digest) {
         self.base = base
         self.size = size
         self.coding = coding
@@ -26,13 +27,22 @@ package final class DecompressedSource: ByteSource {
     ///   was read to its end and is not what its digest stands for.
     package func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
         guard !range.isEmpty else { return }
-        let decoder = try coding.decoder(name: "layer \(digest)")
+        let name = "layer \(digest)"
+        var decoder = try coding?.decoder(name: name)
+        var head: [UInt8] = []
         var check = DigestCheck(digest, size: size)
         var offset: UInt64 = 0
         if size > 0 {
             try ByteStream.read(base, ByteRange(0, size), deadline: deadline) { (piece) throws(MCFSError) in
                 check.update(piece)
-                try decoder.decode(piece) { (output) throws(MCFSError) in
+                var piece = piece
+                if decoder == nil {
+                    head += piece
+                    guard head.count >= LayerCoding.magicBytesMax || check.isComplete else { return true }
+                    decoder = try LayerCoding(startingWith: head, name: name).decoder(name: name)
+                    piece = head
+                }
+                try decoder?.decode(piece) { (output) throws(MCFSError) in
                     let part = ByteRange(offset: offset, count: UInt64(output.count)).clamped(to: range)
                     if !part.isEmpty {
                         let start = Int(part.lowerBound - offset)
@@ -46,7 +56,7 @@ package final class DecompressedSource: ByteSource {
         }
         if check.isComplete || offset < range.upperBound { try check.verify() }
         guard offset >= range.upperBound else {
-            try decoder.finish()
+            try decoder?.finish()
             throw MCFSError(
                 .corrupt,
                 "layer \(digest) ends at byte \(offset) of its tar where a file in it needs \(range.upperBound); push it again"

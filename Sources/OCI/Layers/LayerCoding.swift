@@ -1,9 +1,6 @@
 package import MCFSCore
 
-/// How the bytes of a tar layer are coded.
-package enum LayerCoding: String, Sendable {
-    case tar, gzip, zstd
-
+extension LayerCoding {
     /// Bytes that `init(startingWith:)` wants to see, where the layer has so many.
     static let magicBytesMax = 6
 
@@ -26,7 +23,7 @@ package enum LayerCoding: String, Sendable {
         } else if bytes.starts(with: [0x04, 0x22, 0x4d, 0x18]) {
             throw Self.unsupported("lz4", name)
         } else {
-            self = .tar
+            self = .plain
         }
     }
 

@@ -18,7 +18,7 @@ extension LayerCoding {
     /// - Parameter name: what messages call the layer.
     func decoder(name: String) throws(MCFSError) -> any LayerDecoder {
         switch self {
-        case .tar: PlainDecoder()
+        case .plain: PlainDecoder()
         case .gzip: try GzipDecoder(name: name)
         case .zstd: try ZstdDecoder(name: name)
         }

@@ -16,7 +16,8 @@ package struct LayerIndexer: Sendable {
 
     /// - Parameters:
     ///   - size: bytes of `source`, the layer as it is stored.
-    ///   - content: takes files that pass by. Its failures do not fail the index.
+    ///   - content: takes files that pass by. One that refuses a file does not fail the index; what it throws later does,
+    ///     and `cancelled` always.
     ///   - isKernel: whether a file of this name is a kernel for some GPU. Of those that lie together in an uncompressed
     ///     layer a host will read few.
     package init(
@@ -32,14 +33,12 @@ package struct LayerIndexer: Sendable {
         name = "layer \(digest)"
     }
 
-    /// The layer's entries in its order, every `Content.source` 0 = the layer, every offset one in its uncompressed tar.
-    ///
     /// An uncompressed layer is read by ranges, past the data of large files; small files that lie in the way are
     /// handed to the cache. A compressed one is read once from its first to its last byte and its digest checked, and
-    /// all its files are handed over. Blocks the calling thread until `deadline` at the latest.
+    /// all its files are handed over; each is known by the digest of its bytes. Blocks the calling thread until `deadline` at the latest.
     /// - Throws: `corrupt` where the layer is no tar, is cut short, has names that lead out of it, or (compressed) is not
     ///   what the digest stands for; `unsupported`; what reading the source throws.
-    package func index(deadline: Deadline) throws(MCFSError) -> (coding: LayerCoding, entries: [TreeEntry]) {
+    package func index(deadline: Deadline) throws(MCFSError) -> LayerTable {
         report(0)
         guard source.hasRandomAccess else { return try stream(first: [], coding: nil, deadline: deadline) }
         let firstCount = min(size, UInt64(TarScan.Limits().windowBytesMin))
@@ -51,8 +50,8 @@ package struct LayerIndexer: Sendable {
             check.update(first)
             try check.verify()
         }
-        if coding != .tar { return try stream(first: first, coding: coding, deadline: deadline) }
-        return (.tar, try scan(first: first, deadline: deadline))
+        if coding != .plain { return try stream(first: first, coding: coding, deadline: deadline) }
+        return LayerTable(coding: .plain, entries: try scan(first: first, deadline: deadline))
     }
 
     private func scan(first: [UInt8], deadline: Deadline) throws(MCFSError) -> [TreeEntry] {
@@ -63,7 +62,7 @@ package struct LayerIndexer: Sendable {
             let content = try table.add(member)
             if content != nil, isKernel(member.lastComponent) { scan.becomeSparse() }
             if let content, let bytes = try scan.data(of: member) {
-                MemberWriter.store(bytes, as: content.id, in: self.content)
+                try MemberWriter.store(bytes, as: content.id, in: self.content)
             }
             let done = min(scan.offset, size)
             if done - reported >= Self.reportBytes {
@@ -80,7 +79,7 @@ package struct LayerIndexer: Sendable {
     ///   - coding: nil where they do not tell yet.
     private func stream(
         first: [UInt8], coding: LayerCoding?, deadline: Deadline
-    ) throws(MCFSError) -> (coding: LayerCoding, entries: [TreeEntry]) {
+    ) throws(MCFSError) -> LayerTable {
         var check = DigestCheck(digest, size: size)
         var tar = TarStream(name: name, digest: digest, content: content)
         var coding = coding
@@ -131,7 +130,7 @@ package struct LayerIndexer: Sendable {
             try tar.finish()
         }
         report(size)
-        return (coding ?? .tar, tar.entries)
+        return LayerTable(coding: coding ?? .plain, entries: tar.entries)
     }
 
     private func report(_ done: UInt64) {

@@ -1,41 +1,53 @@
 internal import Crypto
 internal import MCFSCore
 
-/// Hands one file of a layer to the cache as its bytes pass. A cache that fails does not: the file is then not local.
+/// Hands one file of a layer to the cache as its bytes pass, and finds its digest.
+///
+/// A cache that refuses the file leaves it not local. Whatever it throws after it took the file ends the index: bytes
+/// whose digest is not known must not become an entry.
 struct MemberWriter {
-    private var writer: (any ContentWriter)?
-    /// Finds the identity where the cache does not.
-    private var hash: SHA256?
+    private enum State {
+        case given(any ContentWriter)
+        case refused(SHA256)
+    }
 
-    init(_ content: any ContentSink, size: UInt64) {
+    private var state: State
+
+    init(_ content: any ContentSink, size: UInt64) throws(MCFSError) {
         do {
-            writer = try content.beginContent(id: nil, size: size)
+            state = .given(try content.beginContent(id: nil, size: size))
         } catch {
-            hash = SHA256()
+            if error.code == .cancelled { throw error }
+            state = .refused(SHA256())
         }
     }
 
-    mutating func write(_ bytes: UnsafeRawBufferPointer) {
-        do {
-            try writer?.write(bytes)
-        } catch {
-            writer = nil
-        }
-        hash?.update(bufferPointer: bytes)
-    }
-
-    /// The file's identity by its content; nil where it is not known.
-    consuming func commit() -> BlobID? {
-        if let hash { return BlobID(.sha256, Array(hash.finalize())) }
-        do {
-            return try writer?.commit()
-        } catch {
-            return nil
+    mutating func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
+        switch state {
+        case .given(let writer): try writer.write(bytes)
+        case .refused(var hash):
+            hash.update(bufferPointer: bytes)
+            state = .refused(hash)
         }
     }
 
-    /// Hands over a file that is in memory as a whole, under an identity that is known.
-    static func store(_ bytes: ArraySlice<UInt8>, as id: BlobID, in content: any ContentSink) {
+    /// The file's identity by its content.
+    consuming func commit() throws(MCFSError) -> BlobID {
+        switch state {
+        case .given(let writer): return try writer.commit()
+        case .refused(let hash):
+            guard let id = BlobID(.sha256, Array(hash.finalize())) else {
+                throw MCFSError(.failed, "a SHA-256 of another length was computed")
+            }
+            return id
+        }
+    }
+
+    /// Hands over a file that is in memory as a whole, under an identity that is known. It is fetched when it is read
+    /// where the cache does not take it.
+    ///
+    /// - Throws: `cancelled` alone.
+    static func store(_ bytes: ArraySlice<UInt8>, as id: BlobID, in content: any ContentSink) throws(MCFSError) {
         do {
             let writer = try content.beginContent(id: id, size: UInt64(bytes.count))
             try bytes.withUnsafeBufferPointer { (buffer) throws(MCFSError) in
@@ -43,7 +55,7 @@ struct MemberWriter {
             }
             _ = try writer.commit()
         } catch {
-            // It is fetched when it is read.
+            if error.code == .cancelled { throw error }
         }
     }
 }

@@ -28,12 +28,12 @@ struct TarStream {
             let count: Int
             if var open = file.take() {
                 count = Int(min(open.missing, UInt64(rest.count)))
-                open.writer.write(UnsafeRawBufferPointer(rebasing: rest.prefix(count)))
+                try open.writer.write(UnsafeRawBufferPointer(rebasing: rest.prefix(count)))
                 open.missing -= UInt64(count)
                 if open.missing > 0 {
                     file = open
-                } else if let id = open.writer.commit() {
-                    table.identifyLast(as: id)
+                } else {
+                    table.identifyLast(as: try open.writer.commit())
                 }
             } else if offset < parser.offset {
                 count = Int(min(parser.offset - offset, UInt64(rest.count)))
@@ -56,6 +56,6 @@ struct TarStream {
         let step = try parser.take(block)
         block.removeAll(keepingCapacity: true)
         guard case .member(let member) = step, let content = try table.add(member) else { return }
-        file = (MemberWriter(self.content, size: content.size), content.size)
+        file = (try MemberWriter(self.content, size: content.size), content.size)
     }
 }

@@ -48,12 +48,7 @@ struct LayerLoader {
     }
 
     private func known(_ descriptor: Descriptor) throws(MCFSError) -> Layer? {
-        guard let entries = try loading.catalog.layer(descriptor.digest) else { return nil }
-        // Members of an uncompressed tar are known by their place, members of a compressed one by their digest.
-        let isPlain = entries.contains { entry in
-            if case .file(let content) = entry.kind { content.size > 0 && content.id.kind == .origin } else { false }
-        }
-        return Layer(entries: entries, descriptor: LayerSource(descriptor, isPlain ? .tar : .compressed).descriptor)
+        try loading.catalog.layer(descriptor.digest).map { layer(descriptor, $0) }
     }
 
     private func read(_ missing: [Descriptor]) throws(MCFSError) -> [Digest: Layer] {
@@ -80,17 +75,15 @@ struct LayerLoader {
             digest: descriptor.digest, size: descriptor.size,
             source: store.blob(descriptor.digest, size: descriptor.size), content: loading.content,
             progress: loading.progress, isKernel: loading.isKernel)
-        let (coding, entries) = try indexer.index(deadline: loading.deadline)
+        let table = try indexer.index(deadline: loading.deadline)
         logger.debug(
-            "a layer was indexed", metadata: ["digest": "\(descriptor.digest)", "entries": "\(entries.count)"])
-        try loading.catalog.saveLayer(descriptor.digest, entries)
-        let kept: LayerSource.Coding =
-            switch coding {
-            case .tar: .tar
-            case .gzip: .gzip
-            case .zstd: .zstd
-            }
-        return Layer(entries: entries, descriptor: LayerSource(descriptor, kept).descriptor)
+            "a layer was indexed", metadata: ["digest": "\(descriptor.digest)", "entries": "\(table.entries.count)"])
+        try loading.catalog.saveLayer(descriptor.digest, table)
+        return layer(descriptor, table)
+    }
+
+    private func layer(_ descriptor: Descriptor, _ table: LayerTable) -> Layer {
+        Layer(entries: table.entries, descriptor: LayerSource(descriptor, .coded(table.coding)).descriptor)
     }
 }
 

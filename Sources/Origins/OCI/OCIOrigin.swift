@@ -126,11 +126,11 @@ package final class OCIOrigin: Origin {
             throw MCFSError(.failed, "a stored tree names a source that is no layer; remove the tree from the cache")
         }
         let blob = place.store.blob(layer.digest, size: layer.size)
-        switch layer.coding {
-        case .raw, .tar: return blob
-        case .gzip: return DecompressedSource(blob, size: layer.size, coding: .gzip, digest: layer.digest)
-        case .zstd: return DecompressedSource(blob, size: layer.size, coding: .zstd, digest: layer.digest)
-        case .compressed: return SniffedSource(blob, size: layer.size, digest: layer.digest)
+        switch layer.form {
+        case .raw, .coded(.plain): return blob
+        case .coded(let coding):
+            return DecompressedSource(blob, size: layer.size, coding: coding, digest: layer.digest)
+        case .compressed: return DecompressedSource(blob, size: layer.size, coding: nil, digest: layer.digest)
         }
     }
 }

@@ -84,14 +84,18 @@ enum LayerFixtures {
         enum Failure { case none, begin, write, commit }
 
         private let failure: Failure
+        private let code: MCFSError.Code
         private let files = Mutex<[BlobID: [UInt8]]>([:])
 
-        init(failure: Failure = .none) { self.failure = failure }
+        init(failure: Failure = .none, code: MCFSError.Code = .localIO) {
+            self.failure = failure
+            self.code = code
+        }
 
         var committed: [BlobID: [UInt8]] { files.withLock { $0 } }
 
         func beginContent(id: BlobID?, size: UInt64) throws(MCFSError) -> any ContentWriter {
-            if failure == .begin { throw MCFSError(.localIO, "no") }
+            if failure == .begin { throw MCFSError(code, "no") }
             return Writer(self, id, size)
         }
 
@@ -110,11 +114,11 @@ enum LayerFixtures {
             func write(_ piece: UnsafeRawBufferPointer) throws(MCFSError) {
                 bytes += piece
                 // Not with the first piece.
-                if owner.failure == .write, bytes.count > 1000 { throw MCFSError(.localIO, "no") }
+                if owner.failure == .write, bytes.count > 1000 { throw MCFSError(owner.code, "no") }
             }
 
             func commit() throws(MCFSError) -> BlobID {
-                if owner.failure == .commit { throw MCFSError(.localIO, "no") }
+                if owner.failure == .commit { throw MCFSError(owner.code, "no") }
                 guard UInt64(bytes.count) == size else { throw MCFSError(.corrupt, "\(bytes.count) of \(size)") }
                 guard let id = id ?? BlobID(Digest.sha256(of: bytes)) else { throw MCFSError(.failed, "no identity") }
                 owner.files.withLock { $0[id] = bytes }
@@ -134,14 +138,14 @@ enum LayerFixtures {
     /// Indexes a layer that is in memory.
     static func index(
         _ bytes: [UInt8], hasRandomAccess: Bool = true, pieceBytes: Int = 16 << 10, contents: Contents = Contents()
-    ) throws(MCFSError) -> (coding: LayerCoding, entries: [TreeEntry]) {
+    ) throws(MCFSError) -> LayerTable {
         let source = Source(bytes, hasRandomAccess: hasRandomAccess, pieceBytes: pieceBytes)
         return try index(source, digest(bytes), contents)
     }
 
     static func index(
         _ source: Source, _ digest: Digest, _ contents: Contents = Contents(), _ progress: Progress = Progress()
-    ) throws(MCFSError) -> (coding: LayerCoding, entries: [TreeEntry]) {
+    ) throws(MCFSError) -> LayerTable {
         try LayerIndexer(
             digest: digest, size: source.size, source: source, content: contents, progress: progress
         ).index(deadline: deadline)

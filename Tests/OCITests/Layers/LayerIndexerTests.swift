@@ -8,7 +8,7 @@ internal import Testing
 @Suite("reading a layer's table of contents", .timeLimit(.minutes(1)))
 struct LayerIndexerTests {
     static let codings: [String] = [
-        "tar", "gzip", "gzip members", "gzip padded", "zstd", "zstd frames", "zstd skippable first", "zstd long",
+        "plain", "gzip", "gzip members", "gzip padded", "zstd", "zstd frames", "zstd skippable first", "zstd long",
     ]
 
     static func coded(_ tar: [UInt8], _ coding: String) throws -> [UInt8] {
@@ -65,14 +65,15 @@ struct LayerIndexerTests {
         let (tar, files) = try Self.realTar(format)
         let layer = try Self.coded(tar, coding)
         let contents = LayerFixtures.Contents()
-        let (found, entries) = try LayerFixtures.index(layer, contents: contents)
+        let table = try LayerFixtures.index(layer, contents: contents)
+        let (found, entries) = (table.coding, table.entries)
         #expect(found.rawValue == coding.split(separator: " ")[0])
         var seen: [String: [UInt8]] = [:]
         for entry in entries {
             guard let content = entry.content else { continue }
             seen[entry.name] = Array(tar[Int(content.offset)..<Int(content.offset + content.size)])
             if content.size > 0 { #expect(contents.committed[content.id] == seen[entry.name]) }
-            if found != .tar, let bytes = seen[entry.name] { #expect(content.id == BlobID(Digest.sha256(of: bytes))) }
+            if found != .plain, let bytes = seen[entry.name] { #expect(content.id == BlobID(Digest.sha256(of: bytes))) }
         }
         #expect(seen == files)
         let link = try #require(entries.first { $0.name == "link" })
@@ -131,20 +132,44 @@ struct LayerIndexerTests {
         }
     }
 
-    @Test(
-        "a cache that fails does not fail the index",
-        arguments: [LayerFixtures.Contents.Failure.begin, .write, .commit], ["tar", "gzip"])
-    func failingCache(failure: LayerFixtures.Contents.Failure, coding: String) throws {
-        let data = LayerFixtures.pattern(300_000)
-        let layer = try Self.coded(
+    private static func twoFiles(_ coding: String) throws -> [UInt8] {
+        try coded(
             TarWriter.tar {
-                $0.add("a", data)
+                $0.add("a", LayerFixtures.pattern(300_000))
                 $0.add("b", [1])
             }, coding)
-        let entries = try LayerFixtures.index(layer, contents: LayerFixtures.Contents(failure: failure)).entries
-        #expect(entries.map(\.content?.size) == [300_000, 1])
-        if coding == "gzip", failure == .begin { #expect(entries[0].content?.id == BlobID(Digest.sha256(of: data))) }
-        if coding == "gzip", failure != .begin { #expect(entries[0].content?.id.kind == .origin) }
+    }
+
+    @Test("a cache that refuses files does not change what they are known by", arguments: ["plain", "gzip", "zstd"])
+    func refusingCache(coding: String) throws {
+        let layer = try Self.twoFiles(coding)
+        let refused = try LayerFixtures.index(layer, contents: LayerFixtures.Contents(failure: .begin))
+        #expect(refused == (try LayerFixtures.index(layer)))
+    }
+
+    @Test(
+        "files that were begun and cannot be handed over fail the index of a compressed layer",
+        arguments: [LayerFixtures.Contents.Failure.write, .commit], ["plain", "gzip", "zstd"])
+    func failingCache(failure: LayerFixtures.Contents.Failure, coding: String) throws {
+        let layer = try Self.twoFiles(coding)
+        let contents = LayerFixtures.Contents(failure: failure)
+        if coding == "plain" {
+            #expect(try LayerFixtures.index(layer, contents: contents) == LayerFixtures.index(layer))
+        } else {
+            let error = #expect(throws: MCFSError.self) { try LayerFixtures.index(layer, contents: contents) }
+            #expect(error?.code == .localIO)
+        }
+    }
+
+    @Test(
+        "a job that is given up while files are handed over ends the index as cancelled",
+        arguments: [LayerFixtures.Contents.Failure.begin, .write, .commit], ["plain", "gzip", "zstd"])
+    func cancelled(failure: LayerFixtures.Contents.Failure, coding: String) throws {
+        let contents = LayerFixtures.Contents(failure: failure, code: .cancelled)
+        let error = #expect(throws: MCFSError.self) {
+            try LayerFixtures.index(Self.twoFiles(coding), contents: contents)
+        }
+        #expect(error?.code == .cancelled)
     }
 
     @Test("ten thousand small files cost few requests and are all handed over")

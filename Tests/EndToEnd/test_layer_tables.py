@@ -1,0 +1,140 @@
+"""What the cache remembers of layers: only what was read to its end, and never a guess."""
+
+import glob
+import hashlib
+import os
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+
+import images
+import trees
+
+pytestmark = pytest.mark.usefixtures("fuse")
+
+FILES = {f"shard-{number:02}.bin": 512 * 1024 for number in range(24)}
+
+
+def make_image(tmp_path, registry, repository):
+    """An image with one gzip layer of 12 MiB. - Returns: its reference below the registry and the files."""
+    files = {name: trees.seeded(100 + number, size) for number, (name, size) in enumerate(FILES.items())}
+    layout = images.Layout(tmp_path / "layout")
+    layout.image([layout.blob(images.gzipped(images.tar(*files.items())), images.LAYER + "+gzip")])
+    images.push(layout.path, registry, repository)
+    return f"{repository}:v1", files
+
+
+def compare(mountpoint, files):
+    for name, data in files.items():
+        with open(f"{mountpoint}/{name}", "rb") as file:
+            assert file.read() == data, f"{name} has other bytes than the image"
+
+
+def wait_for(what, condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.05)
+
+
+def test_an_interrupted_mount_leaves_no_table_that_lies(mcfs, registry, fault_proxy, tmp_path):
+    name, files = make_image(tmp_path, registry, "tables/interrupted")
+    proxy = fault_proxy(registry.url)
+    reference = f"oci://{proxy.host}/{name}"
+    proxy.fault({"kind": "stall", "after": 5_000_000, "match": "/blobs/", "method": "GET"})
+    mountpoint = mcfs.new_mountpoint()
+    first = mcfs.start("mount", reference, mountpoint)
+    wait_for("the transfer", lambda: any(entry["bytes"] >= 4_000_000 for entry in proxy.requests))
+    first.send_signal(signal.SIGINT)
+    assert first.wait(30) in (130, -signal.SIGINT)
+    # What was held back comes now, to whoever still listens.
+    proxy.heal()
+    wait_for("the end of the job", lambda: not mcfs.status()["jobs"])
+    compare(mcfs.mount(reference, at=mountpoint), files)
+    mcfs.umount(mountpoint)
+    mcfs.kill_daemon()
+    compare(mcfs.mount(reference, at=mountpoint), files)
+    assert "right" in mcfs.verify().stdout
+
+
+# Files of the cache as mcfs 0.1 wrote them (docs/cache-format.md#container)
+
+def sections_of(data):
+    count = struct.unpack_from("<I", data, 44)[0]
+    rows = [struct.unpack_from("<QQ", data, 48 + 16 * number) for number in range(count)]
+    return [data[start:start + length] for start, length in rows]
+
+
+def container(magic, version, sections):
+    table, body, start = b"", b"", 48 + 16 * len(sections)
+    for section in sections:
+        table += struct.pack("<QQ", start + len(body), len(section))
+        body += section + bytes(-len(section) % 8)
+    checked = struct.pack("<II", version, len(sections)) + table + body
+    return magic + hashlib.sha256(checked).digest() + checked
+
+
+def rewrite(path, change):
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(change(data))
+
+
+def poisoned_layer(data):
+    """Version 1: no coding."""
+    entries, *rest = sections_of(data)
+    return container(b"mcfsLAYR", 1, [entries[:8], *rest])
+
+
+def poisoned_tree(data):
+    """Every file is known by its place, and the layer passes for a plain tar."""
+    sections = sections_of(data)
+    sections[14] = bytes([3]) * len(sections[14])
+    sections[19] = sections[19].replace(struct.pack("<I", 4) + b"gzip", struct.pack("<I", 3) + b"tar")
+    return container(b"mcfsTREE", 1, sections)
+
+
+def test_a_cache_whose_tables_lie_is_mended_at_the_next_start(mcfs, registry, tmp_path):
+    name, files = make_image(tmp_path, registry, "tables/poisoned")
+    reference = f"oci://{registry.host}/{name}"
+    mountpoint = mcfs.mount(reference)
+    mcfs.umount(mountpoint)
+    mcfs.kill_daemon()
+    for path in glob.glob(f"{mcfs.cache}/layers/*.layer"):
+        rewrite(path, poisoned_layer)
+    for path in glob.glob(f"{mcfs.cache}/trees/*.tree"):
+        rewrite(path, poisoned_tree)
+    subprocess.run(f"rm -rf {mcfs.cache}/blobs/*/* {mcfs.cache}/partial/*/*", shell=True, check=True)
+    compare(mcfs.mount(reference, at=mountpoint), files)
+    with open(os.path.join(mcfs.cache, "daemon.log")) as log:
+        said = log.read()
+    assert "do not say how their layers are coded" in said and "took a compressed layer for a plain tar" in said
+    assert "right" in mcfs.verify().stdout
+    mcfs.umount(mountpoint)
+    mcfs.kill_daemon()
+    compare(mcfs.mount(reference, at=mountpoint, options=("--offline",)), files)
+
+
+def test_a_tree_of_an_earlier_format_that_is_right_stays_usable_offline(mcfs, tmp_path):
+    data = trees.seeded(7, 300_000)
+    layout = images.Layout(tmp_path / "plain")
+    reference = layout.image([layout.blob(images.tar(("weights.bin", data)), images.LAYER)])
+    mountpoint = mcfs.mount(reference)
+    compare(mountpoint, {"weights.bin": data})
+    mcfs.umount(mountpoint)
+    mcfs.kill_daemon()
+    for path in glob.glob(f"{mcfs.cache}/layers/*.layer"):
+        rewrite(path, poisoned_layer)
+
+    def first_format(tree):
+        sections = sections_of(tree)
+        sections[19] = sections[19].replace(struct.pack("<I", 5) + b"plain", struct.pack("<I", 3) + b"tar")
+        return container(b"mcfsTREE", 1, sections)
+
+    for path in glob.glob(f"{mcfs.cache}/trees/*.tree"):
+        rewrite(path, first_format)
+    compare(mcfs.mount(reference, at=mountpoint, options=("--offline",)), {"weights.bin": data})
