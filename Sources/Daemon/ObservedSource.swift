@@ -66,6 +66,8 @@ private final class CountingSink: ByteSink {
         self.traffic = traffic
     }
 
+    func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { base.isFull(whenDrained: whenDrained) }
+
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         traffic.received(bytes.count)
         try base.write(bytes)

@@ -1,8 +1,34 @@
 /// Takes the bytes of one read, in order.
 package protocol ByteSink: AnyObject, Sendable {
-    /// Called with consecutive pieces, never concurrently, from any thread; must not block for long. The bytes are the
-    /// callee's only during the call. Throwing ends the read, which then throws this error.
+    /// Called with consecutive pieces, never concurrently, from any thread; must not block: the thread may serve other
+    /// reads. The bytes are the callee's only during the call. Throwing ends the read, which then throws this error.
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError)
+
+    /// Whether the next `write` has to wait because the sink is full. Then `whenDrained` is called once, from any
+    /// thread, when it may come. A source asks before each write and waits in its own way; never called concurrently
+    /// with `write`. A sink in front of another passes the question on.
+    func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool
+}
+
+extension ByteSink {
+    package func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { false }
+
+    /// Blocks while the sink is full: for sources that deliver on the thread that asked.
+    ///
+    /// - Parameter name: what messages call the source.
+    /// - Throws: `timedOut` at the deadline.
+    package func waitForRoom(until deadline: Deadline, _ name: String) throws(MCFSError) {
+        let hasRoom = Guarded(false)
+        while isFull(whenDrained: { hasRoom.update { $0 = true } }) {
+            let isWoken = hasRoom.wait(until: deadline) { hasRoom in
+                defer { hasRoom = false }
+                return hasRoom ? true : nil
+            }
+            guard isWoken != nil else {
+                throw MCFSError(.timedOut, "\(name) could not be read in time", isTransient: true)
+            }
+        }
+    }
 }
 
 /// An immutable run of bytes at an origin: a layer, an object, a file.

@@ -141,6 +141,7 @@ final class FileBlobSource: ByteSource {
             guard count == piece.count, Self.version(status) == version else {
                 throw MCFSError(.changed, "\(name) was changed after it was mounted; mount it again")
             }
+            try sink.waitForRoom(until: deadline, name)
             try sink.write(UnsafeRawBufferPointer(piece))
             position += UInt64(count)
         }

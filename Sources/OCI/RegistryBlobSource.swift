@@ -99,6 +99,8 @@ private final class PassingSink: ByteSink {
 
     var isTouched: Bool { touched.load(ordering: .relaxed) }
 
+    func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { base.isFull(whenDrained: whenDrained) }
+
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         touched.store(true, ordering: .relaxed)
         try base.write(bytes)

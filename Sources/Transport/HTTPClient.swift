@@ -76,7 +76,8 @@ package struct HTTPResponse: Sendable {
 ///
 /// Thread safe. `perform` blocks the calling thread, never longer than its deadline. HTTP/1.1 only; proxies are those
 /// of the process environment. A connection must stand within 5 s, and a transfer that brings less than 1 KiB/s for
-/// 15 s is ended, except on a Unix socket, where only the deadline counts.
+/// 15 s is ended, except on a Unix socket, where only the deadline counts. A transfer whose sink is full is paused: it
+/// holds up no other one and does not count as stalled.
 package final class HTTPClient: Sendable {
     /// Longest body that is collected in memory, in bytes: manifests, listings, error texts.
     package static let collectedBodyBytesMax = 64 << 20
@@ -88,9 +89,9 @@ package final class HTTPClient: Sendable {
 
     private let threads: HTTPThreads
 
-    package init() {
-        threads = HTTPThreads(count: Self.isCurlReady ? Self.threadCount : 0)
-    }
+    package convenience init() { self.init(threadCount: Self.threadCount) }
+
+    init(threadCount: Int) { threads = HTTPThreads(count: Self.isCurlReady ? threadCount : 0) }
 
     deinit { threads.stop() }
 

@@ -5,6 +5,8 @@ internal import MCFSCore
 final class HTTPExchange {
     let transfer: HTTPTransfer
     let easy: UnsafeMutableRawPointer
+    /// Asks the loop to call `resume`.
+    private let whenDrained: @Sendable () -> Void
     private var headerList: UnsafeMutablePointer<curl_slist>?
     /// Curl's words for a failure; used for TLS alone, where they are the ones people search for.
     private let errorText: UnsafeMutablePointer<CChar>
@@ -24,9 +26,11 @@ final class HTTPExchange {
     /// Bytes per second below which a transfer counts as stalled.
     static let stallRate = 1024
 
-    /// `easy` is a fresh or reset handle, which stays the caller's.
-    init(_ transfer: HTTPTransfer, easy: UnsafeMutableRawPointer) {
+    /// `easy` is a fresh or reset handle, which stays the caller's. `whenDrained` is called from any thread when a sink
+    /// that was full takes more.
+    init(_ transfer: HTTPTransfer, easy: UnsafeMutableRawPointer, whenDrained: @escaping @Sendable () -> Void) {
         self.transfer = transfer
+        self.whenDrained = whenDrained
         self.easy = easy
         errorText = .allocate(capacity: Int(CURL_ERROR_SIZE))
         errorText.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
@@ -76,7 +80,7 @@ final class HTTPExchange {
         mcfs_setopt_callback(easy, CURLOPT_WRITEFUNCTION) { bytes, _, count, pointer in
             guard let bytes, let pointer else { return 0 }
             let exchange = Unmanaged<HTTPExchange>.fromOpaque(pointer).takeUnretainedValue()
-            return exchange.takeBody(UnsafeRawBufferPointer(start: bytes, count: count)) ? count : 0
+            return exchange.takeBody(UnsafeRawBufferPointer(start: bytes, count: count))
         }
         // HTTP/2 puts all transfers to a host on one connection, and curl 7.88 can stall or cut them there.
         mcfs_setopt_long(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1)
@@ -193,18 +197,32 @@ final class HTTPExchange {
         }
     }
 
-    private func takeBody(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        bodyBytes += UInt64(bytes.count)
-        guard let sink else { return collect(bytes) }
-        guard transfer.enterCallback() else { return false }
+    /// - Returns: the number of bytes; 0 to end the transfer; or curl's word for keeping the bytes and asking nothing more
+    ///   of the connection until `resume`.
+    private func takeBody(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard let sink else {
+            bodyBytes += UInt64(bytes.count)
+            return collect(bytes) ? bytes.count : 0
+        }
+        guard transfer.enterCallback() else { return 0 }
         defer { transfer.leaveCallback() }
+        if sink.isFull(whenDrained: whenDrained) { return Int(CURL_WRITEFUNC_PAUSE) }
+        bodyBytes += UInt64(bytes.count)
         do throws(MCFSError) {
             try sink.write(bytes)
-            return true
+            return bytes.count
         } catch {
             failure = error
-            return false
+            return 0
         }
+    }
+
+    /// Goes on with a transfer that its sink held up; curl delivers what it kept at once.
+    ///
+    /// - Returns: how the transfer ended; nil where it goes on.
+    func resume() -> HTTPTransfer.Outcome? {
+        let result = curl_easy_pause(easy, CURLPAUSE_RECV_CONT)
+        return result == CURLE_OK ? nil : outcome(result)
     }
 
     private func collect(_ bytes: UnsafeRawBufferPointer) -> Bool {

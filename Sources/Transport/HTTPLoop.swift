@@ -11,6 +11,8 @@ final class HTTPLoop: Sendable {
     private struct Inbox {
         var added: [HTTPTransfer] = []
         var abandoned: [HTTPTransfer] = []
+        /// Whose sinks were full and take more.
+        var drained: [HTTPTransfer] = []
         var isStopping = false
     }
 
@@ -55,6 +57,15 @@ final class HTTPLoop: Sendable {
         }
     }
 
+    /// Goes on with a transfer whose sink was full.
+    private func resume(_ transfer: HTTPTransfer) {
+        inbox.withLock { inbox in
+            if inbox.isStopping { return }
+            inbox.drained.append(transfer)
+            curl_multi_wakeup(multi)
+        }
+    }
+
     /// Makes `run` return; transfers end with `cancelled`.
     func stop() {
         inbox.withLock { inbox in
@@ -74,6 +85,7 @@ final class HTTPLoop: Sendable {
                 let work = inbox
                 inbox.added = []
                 inbox.abandoned = []
+                inbox.drained = []
                 return work
             }
             if work.isStopping {
@@ -85,6 +97,14 @@ final class HTTPLoop: Sendable {
             }
             for transfer in work.abandoned {
                 if let exchange = exchanges.removeValue(forKey: ObjectIdentifier(transfer)) { end(exchange, &idle) }
+            }
+            for transfer in work.drained {
+                guard let exchange = exchanges[ObjectIdentifier(transfer)], let outcome = exchange.resume() else {
+                    continue
+                }
+                exchanges[ObjectIdentifier(transfer)] = nil
+                end(exchange, &idle)
+                transfer.finish(outcome)
             }
             var runningCount: CInt = 0
             curl_multi_perform(multi, &runningCount)
@@ -110,7 +130,10 @@ final class HTTPLoop: Sendable {
             transfer.finish(.failure(MCFSError(.failed, "no memory for a transfer", isTransient: true)))
             return nil
         }
-        let exchange = HTTPExchange(transfer, easy: easy)
+        // Weak: a sink may keep the closure longer than the transfer lasts, and the transfer holds the sink.
+        let exchange = HTTPExchange(transfer, easy: easy) { [weak self, weak transfer] in
+            if let self, let transfer { self.resume(transfer) }
+        }
         do throws(MCFSError) {
             try exchange.prepare()
             guard curl_multi_add_handle(multi, easy) == CURLM_OK else {

@@ -37,6 +37,8 @@ final class RangeSlice: ByteSink, @unchecked Sendable {
         if body == nil { answer = response }
     }
 
+    func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { sink.isFull(whenDrained: whenDrained) }
+
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         guard let body else { return try keep(bytes) }
         let (end, overflows) = position.addingReportingOverflow(UInt64(bytes.count))

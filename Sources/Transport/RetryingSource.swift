@@ -72,6 +72,8 @@ private final class CountingSink: ByteSink, @unchecked Sendable {
         self.limit = limit
     }
 
+    func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { base.isFull(whenDrained: whenDrained) }
+
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         guard UInt64(bytes.count) <= limit - count else {
             let error = MCFSError(.failed, "a source gave more bytes than it was asked for")

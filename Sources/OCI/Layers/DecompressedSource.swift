@@ -46,6 +46,7 @@ package final class DecompressedSource: ByteSource {
                     let part = ByteRange(offset: offset, count: UInt64(output.count)).clamped(to: range)
                     if !part.isEmpty {
                         let start = Int(part.lowerBound - offset)
+                        try sink.waitForRoom(until: deadline, name)
                         try sink.write(UnsafeRawBufferPointer(rebasing: output[start..<start + Int(part.count)]))
                     }
                     offset += UInt64(output.count)

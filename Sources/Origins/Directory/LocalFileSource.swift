@@ -51,6 +51,7 @@ final class LocalFileSource: ByteSource {
                 throw MCFSError(localIO: "read \(name)", error)
             }
             guard count == wanted else { throw changed }
+            try sink.waitForRoom(until: deadline, name)
             try sink.write(UnsafeRawBufferPointer(piece))
             offset += UInt64(count)
         }

@@ -87,6 +87,8 @@ final class HashingSink: ByteSink, @unchecked Sendable {
 
     init(_ base: any ByteSink) { self.base = base }
 
+    func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { base.isFull(whenDrained: whenDrained) }
+
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         hash.update(bufferPointer: bytes)
         try base.write(bytes)

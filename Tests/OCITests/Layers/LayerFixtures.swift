@@ -58,6 +58,7 @@ enum LayerFixtures {
                 let end = min(range.upperBound, offset + UInt64(pieceBytes))
                 if end > failsAt { throw MCFSError(.originUnavailable, "the connection broke", isTransient: true) }
                 let piece = bytes(ByteRange(offset, end))
+                try sink.waitForRoom(until: deadline, name)
                 try piece.withUnsafeBufferPointer { (buffer) throws(MCFSError) in
                     try sink.write(UnsafeRawBufferPointer(buffer))
                 }

@@ -1,4 +1,5 @@
 internal import MCFSCore
+internal import Synchronization
 internal import Testing
 
 @testable internal import OCI
@@ -83,23 +84,55 @@ struct TarScanTests {
 
 @Suite("the queue between two threads", .timeLimit(.minutes(1)))
 struct ByteQueueTests {
-    @Test("a full queue waits for its reader, and the deadline ends the wait")
-    func bound() throws {
-        let queue = ByteQueue(name: "queue", bytesMax: 10, deadline: Deadline(after: .milliseconds(20)))
-        try [UInt8](repeating: 0, count: 3).withUnsafeBytes { bytes in try queue.write(bytes) }
-        let error = #expect(throws: MCFSError.self) {
-            try [UInt8](repeating: 0, count: 9).withUnsafeBytes { bytes in try queue.write(bytes) }
-        }
-        #expect(error?.code == .timedOut)
+    private func write(_ count: Int, to queue: ByteQueue) throws {
+        try [UInt8](repeating: 7, count: count).withUnsafeBytes { bytes in try queue.write(bytes) }
     }
 
-    @Test("a piece that is larger than the queue passes alone")
-    func largePiece() throws {
+    @Test("a full queue says so, and that there is room again, once")
+    func bound() throws {
         let queue = ByteQueue(name: "queue", bytesMax: 10, deadline: LayerFixtures.deadline)
-        try [UInt8](repeating: 7, count: 100).withUnsafeBytes { bytes in try queue.write(bytes) }
+        let calls = Mutex(0)
+        try write(9, to: queue)
+        #expect(!queue.isFull { Issue.record("it was not full") })
+        try write(100, to: queue)
+        #expect(queue.isFull { calls.withLock { $0 += 1 } })
+        #expect(try queue.next()?.map(\.count) == [9, 100])
+        #expect(calls.withLock { $0 } == 1)
+        #expect(!queue.isFull { Issue.record("it was not full") })
         queue.finish(.success(()))
-        #expect(try queue.next() == [[UInt8](repeating: 7, count: 100)])
         #expect(try queue.next() == nil)
+        #expect(calls.withLock { $0 } == 1)
+    }
+
+    @Test("a source that delivers on its own thread waits for room, and the deadline ends the wait")
+    func deadline() throws {
+        let queue = ByteQueue(name: "queue", bytesMax: 10, deadline: LayerFixtures.deadline)
+        try write(10, to: queue)
+        let error = #expect(throws: MCFSError.self) {
+            try queue.waitForRoom(until: Deadline(after: .milliseconds(20)), "the file")
+        }
+        #expect(error?.code == .timedOut)
+        let piece = [UInt8](repeating: 1, count: 1 << 20)
+        var received = 0
+        try ByteStream.read(
+            LayerFixtures.Source(Array(repeating: piece, count: 20).flatMap { $0 }), ByteRange(0, 20 << 20),
+            deadline: LayerFixtures.deadline
+        ) { (piece) throws(MCFSError) in
+            received += piece.count
+            return true
+        }
+        #expect(received == 20 << 20)
+    }
+
+    @Test("a reader that gives up frees a writer that waits for room")
+    func givesUp() throws {
+        let queue = ByteQueue(name: "queue", bytesMax: 10, deadline: LayerFixtures.deadline)
+        try write(10, to: queue)
+        let calls = Mutex(0)
+        #expect(queue.isFull { calls.withLock { $0 += 1 } })
+        queue.cancel()
+        #expect(calls.withLock { $0 } == 1)
+        #expect(!queue.isFull { Issue.record("it was not full") })
     }
 
     @Test("what was written before a failure is read before it")
