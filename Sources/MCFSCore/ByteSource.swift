@@ -87,4 +87,11 @@ package protocol ContentWriter: AnyObject {
 package protocol ProgressReporter: AnyObject, Sendable {
     /// `total` is nil where it is not known. Bytes.
     func report(phase: String, done: UInt64, total: UInt64?)
+
+    /// Says something that whoever asked for the work should know: one sentence.
+    func warn(_ message: String)
+}
+
+extension ProgressReporter {
+    package func warn(_ message: String) {}
 }

@@ -84,8 +84,8 @@ final class FileBlobSource: ByteSource {
 
     private struct Version: Equatable {
         var size: Int
-        var seconds: Int
-        var nanoseconds: Int
+        var modified: [Int]
+        var changed: [Int]
     }
 
     private static let pieceBytes = 1 << 18
@@ -148,6 +148,8 @@ final class FileBlobSource: ByteSource {
     }
 
     private static func version(_ status: stat) -> Version {
-        Version(size: status.st_size, seconds: status.st_mtim.tv_sec, nanoseconds: status.st_mtim.tv_nsec)
+        Version(
+            size: status.st_size, modified: [status.st_mtim.tv_sec, status.st_mtim.tv_nsec],
+            changed: [status.st_ctim.tv_sec, status.st_ctim.tv_nsec])
     }
 }

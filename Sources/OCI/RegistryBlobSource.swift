@@ -74,7 +74,9 @@ final class RegistryBlobSource: ByteSource {
     private func read(
         _ range: ByteRange, _ request: HTTPRequest, deadline: Deadline, into sink: PassingSink
     ) throws(MCFSError) -> Exchange<Void> {
-        let expectation = RangeReader.Expectation(size: size)
+        let expectation = RangeReader.Expectation(
+            // Who reads a layer from end to end checks its digest.
+            size: size, isVerified: range.count == size)
         switch try reader.read(range, request, expecting: expectation, deadline: deadline, into: sink) {
         case .complete: return .done(())
         case .answered(let response):

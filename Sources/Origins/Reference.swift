@@ -66,9 +66,16 @@ package struct Reference: Sendable {
         return (directory.hasSuffix("/") ? directory : directory + "/") + path
     }
 
-    /// A text that may hold a reference, without what stands between `://` and `@` in it: for logs and status.
+    /// A text that may hold a reference, without what stands between `://` and `@` in it and without a query that looks
+    /// like a secret: for logs and status.
     package static func withoutPassword(_ text: String) -> String {
         guard let start = text.firstRange(of: "://")?.upperBound else { return text }
+        for scheme in [Scheme.https, .http] {
+            guard let place = text.firstRange(of: scheme.rawValue), place.upperBound == start else { continue }
+            var userinfo: String?
+            guard let location = HTTPLocation(String(text[place.lowerBound...]), userinfo: &userinfo) else { break }
+            return text[..<place.lowerBound] + location.shown.text
+        }
         let authority = text[start...].prefix { $0 != "/" }
         guard let mark = authority.lastIndex(of: "@") else { return text }
         return String(text[..<start]) + String(text[text.index(after: mark)...])

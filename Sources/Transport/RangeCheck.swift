@@ -7,10 +7,10 @@ struct RangeCheck {
     let endpoint: String
     let response: HTTPResponse
 
-    /// Which bytes of the resource the body is; nil where the status is neither 200 nor 206. An upper bound of
-    /// `UInt64.max` stands for an end that is not known.
+    /// Which bytes of the resource the body is; nil where the status is neither 200 nor 206, or where the body is not what
+    /// the server stores. An upper bound of `UInt64.max` stands for an end that is not known.
     func bodyRange() throws(MCFSError) -> ByteRange? {
-        guard response.status == 200 || response.status == 206 else { return nil }
+        guard response.status == 200 || response.status == 206, !isTranscoded else { return nil }
         try checkValidators()
         if let encoding = response["Content-Encoding"], encoding.lowercased() != "identity", !encoding.isEmpty,
             !expectation.encodingIsMetadata
@@ -25,13 +25,29 @@ struct RangeCheck {
         return isPart ? try partRange() : try wholeRange()
     }
 
+    /// Google's Cloud Storage takes the encoding off for whoever does not accept it, and says so in a header of its own.
+    private var isTranscoded: Bool {
+        guard expectation.encodingIsMetadata, let stored = response[RangeReader.storedEncodingHeader]?.lowercased(),
+            !stored.isEmpty, stored != "identity"
+        else { return false }
+        return response["Content-Encoding"]?.lowercased() != stored
+    }
+
     private func checkValidators() throws(MCFSError) {
-        if let wanted = expectation.etag, response["ETag"] != wanted {
-            throw changed(response["ETag"] == nil ? "it has no ETag any more" : "its ETag is another")
+        if let wanted = expectation.etag {
+            guard let found = response["ETag"] else { throw changed("it has no ETag any more") }
+            guard Self.isSame(found, wanted) else { throw changed("its ETag is another") }
         }
-        if let wanted = expectation.lastModified, let now = response["Last-Modified"], now != wanted {
+        guard let found = response["Last-Modified"] else { return }
+        if let wanted = expectation.lastModified, found != wanted { throw changed("it was modified") }
+        if let wanted = expectation.modifiedSeconds, let seconds = HTTPDate.parse(found), !wanted.contains(seconds) {
             throw changed("it was modified")
         }
+    }
+
+    private static func isSame(_ found: String, _ wanted: String) -> Bool {
+        func opaque(_ tag: String) -> Substring { tag.hasPrefix("W/") ? tag.dropFirst(2) : tag[...] }
+        return wanted.hasPrefix("W/") ? opaque(found) == opaque(wanted) : found == wanted
     }
 
     private func wholeRange() throws(MCFSError) -> ByteRange {
@@ -75,7 +91,10 @@ struct RangeCheck {
     }
 
     private func changed(_ how: String) -> MCFSError {
-        MCFSError(.changed, "the content at \(endpoint) is not the one that was resolved: \(how); mount it again")
+        MCFSError(
+            .changed,
+            "the content at \(endpoint) is not the one that was resolved: \(how); mount it again, or name one server where several with different copies answer to this name"
+        )
     }
 
     private func wrong(_ what: String) -> MCFSError {

@@ -19,12 +19,13 @@ FILES = {f"shard-{number:02}.bin": 512 * 1024 for number in range(24)}
 
 
 def make_image(tmp_path, registry, repository):
-    """An image with one gzip layer of 12 MiB. - Returns: its reference below the registry and the files."""
+    """An image with one gzip layer of 12 MiB. - Returns: its reference below the registry, the layer's digest, the files."""
     files = {name: trees.seeded(100 + number, size) for number, (name, size) in enumerate(FILES.items())}
     layout = images.Layout(tmp_path / "layout")
-    layout.image([layout.blob(images.gzipped(images.tar(*files.items())), images.LAYER + "+gzip")])
+    layer = layout.blob(images.gzipped(images.tar(*files.items())), images.LAYER + "+gzip")
+    layout.image([layer])
     images.push(layout.path, registry, repository)
-    return f"{repository}:v1", files
+    return f"{repository}:v1", layer["digest"], files
 
 
 def compare(mountpoint, files):
@@ -41,10 +42,10 @@ def wait_for(what, condition, seconds=60):
 
 
 def test_an_interrupted_mount_leaves_no_table_that_lies(mcfs, registry, fault_proxy, tmp_path):
-    name, files = make_image(tmp_path, registry, "tables/interrupted")
+    name, digest, files = make_image(tmp_path, registry, "tables/interrupted")
     proxy = fault_proxy(registry.url)
     reference = f"oci://{proxy.host}/{name}"
-    proxy.fault({"kind": "stall", "after": 5_000_000, "match": "/blobs/", "method": "GET"})
+    proxy.fault({"kind": "stall", "after": 5_000_000, "match": f"/blobs/{digest}", "method": "GET"})
     mountpoint = mcfs.new_mountpoint()
     first = mcfs.start("mount", reference, mountpoint)
     wait_for("the transfer", lambda: any(entry["bytes"] >= 4_000_000 for entry in proxy.requests))
@@ -99,7 +100,7 @@ def poisoned_tree(data):
 
 
 def test_a_cache_whose_tables_lie_is_mended_at_the_next_start(mcfs, registry, tmp_path):
-    name, files = make_image(tmp_path, registry, "tables/poisoned")
+    name, _, files = make_image(tmp_path, registry, "tables/poisoned")
     reference = f"oci://{registry.host}/{name}"
     mountpoint = mcfs.mount(reference)
     mcfs.umount(mountpoint)

@@ -115,7 +115,7 @@ struct DirectoryOriginTests {
 
     @Test(
         "a file that was written, replaced, removed or made a link is an error",
-        arguments: ["write", "replace", "remove", "link", "fifo"])
+        arguments: ["write", "keep time", "replace", "remove", "link", "fifo"])
     func changed(how: String) throws {
         let file = try folder.write("a", "12345")
         let source = try source(of: "a", in: load())
@@ -124,6 +124,7 @@ struct DirectoryOriginTests {
             try folder.write("a", "54321")
             var times = [timespec(tv_sec: 1, tv_nsec: 0), timespec(tv_sec: 1, tv_nsec: 0)]
             utimensat(AT_FDCWD, file, &times, 0)
+        case "keep time": try rewrite(file, "54321")
         case "replace":
             try folder.write("b", "12345")
             rename(folder.path + "/b", file)
@@ -137,6 +138,51 @@ struct DirectoryOriginTests {
         }
         let error = refusal { () throws(MCFSError) in _ = try source.collect(ByteRange(0, 5)) }
         #expect(error?.code == .changed)
+    }
+
+    /// Writes as `rsync --inplace --times` does: size and modification time stay. The change time ticks in milliseconds.
+    private func rewrite(_ file: String, _ text: String) throws {
+        var before = stat()
+        var after = stat()
+        #expect(stat(file, &before) == 0)
+        repeat {
+            let descriptor = open(file, O_WRONLY)
+            write(descriptor, text, text.utf8.count)
+            close(descriptor)
+            utimensat(AT_FDCWD, file, [before.st_atim, before.st_mtim], 0)
+            #expect(stat(file, &after) == 0)
+        } while after.st_ctim.tv_nsec == before.st_ctim.tv_nsec && after.st_ctim.tv_sec == before.st_ctim.tv_sec
+        #expect(after.st_mtim.tv_nsec == before.st_mtim.tv_nsec && after.st_size == before.st_size)
+    }
+
+    @Test("a file that was written in place with its time kept is another one at the next mount")
+    func rewritten() throws {
+        let file = try folder.write("a", "12345")
+        let old = try load()
+        try rewrite(file, "54321")
+        let new = try load()
+        #expect(new.resolution.treeKey != old.resolution.treeKey)
+        let (before, after) = (try #require(old.tree.content(of: 1)), try #require(new.tree.content(of: 1)))
+        #expect(before.id != after.id)
+    }
+
+    @Test("every part of a file's version is part of its identity")
+    func identity() throws {
+        let time = Timestamp(seconds: 1, nanoseconds: 2)
+        let first = LocalFileSource.Version(
+            path: try TreePath("a"), size: 1, modified: time, changed: time, fileSystem: 1, inode: 1)
+        let changes: [(inout LocalFileSource.Version) throws -> Void] = [
+            { $0.path = try TreePath("b") }, { $0.size = 2 }, { $0.modified.seconds = 2 },
+            { $0.modified.nanoseconds = 3 },
+            { $0.changed.seconds = 2 }, { $0.changed.nanoseconds = 3 }, { $0.fileSystem = 2 }, { $0.inode = 2 },
+        ]
+        var seen: Set = [first.identity(below: "/r"), first.identity(below: "/s")]
+        for change in changes {
+            var version = first
+            try change(&version)
+            #expect(seen.insert(version.identity(below: "/r")).inserted)
+            #expect(try LocalFileSource.Version(version.descriptor()) == version)
+        }
     }
 
     @Test("a folder that changes between resolve and tree is an error")
@@ -191,7 +237,10 @@ struct DirectoryOriginTests {
     func descriptors() throws {
         try folder.write("a", "1")
         let loaded = try load()
-        let changes = [("kind", "s3"), ("size", "x"), ("mtime", "1"), ("ino", ""), ("path", "../../etc/passwd")]
+        let changes = [
+            ("kind", "s3"), ("size", "x"), ("mtime", "1"), ("ctime", "x.y"), ("dev", ""), ("ino", ""),
+            ("path", "../../etc/passwd"),
+        ]
         for (name, value) in changes {
             var descriptor = loaded.tree.sources[0]
             descriptor.properties[name] = value

@@ -72,6 +72,102 @@ struct HTTPOriginTests {
         #expect(error?.code == .changed)
     }
 
+    @Test(
+        "a weak ETag and a date are compared with every answer",
+        arguments: [
+            (["ETag": "W/\"v1\""], ["ETag": "W/\"v2\""]), (["ETag": "W/\"v1\""], [:]),
+            (["Last-Modified": modified], ["Last-Modified": "Sun, 06 Nov 1994 08:49:38 GMT"]),
+        ] as [([String: String], [String: String])])
+    func changedWeakly(before: [String: String], after: [String: String]) throws {
+        let headers = Guarded(before)
+        let server = try ScriptedServer { request in
+            .file(Self.content, for: request, headers: headers.withLock { $0 }.map { (name: $0.key, value: $0.value) })
+        }
+        let loaded = try load(server.url + "/a")
+        #expect(try read("a", ByteRange(0, 10), of: loaded) == Array(Self.content[..<10]))
+        #expect(server.requests.last?["If-Range"] == nil)
+        headers.withLock { $0 = after }
+        let error = #expect(throws: MCFSError.self) { try read("a", ByteRange(0, 10), of: loaded) }
+        #expect(error?.code == .changed)
+    }
+
+    private func keys(_ reference: String) throws -> Set<String> {
+        let loaded = try load(reference)
+        return [loaded.resolution.treeKey, try #require(loaded.tree.content(of: 1)).id.description]
+    }
+
+    @Test("every part of a version and of the URL is part of the identity; the same again is the same")
+    func identity() throws {
+        struct File {
+            var bytes = Self.content
+            var etag = "\"v1\""
+            var modified = HTTPOriginTests.modified
+            static let content = pattern(1000)
+        }
+        let file = Guarded(File())
+        let server = try ScriptedServer { request in
+            let file = file.withLock { $0 }
+            return .file(
+                file.bytes, for: request, headers: [("ETag", file.etag), ("Last-Modified", file.modified)])
+        }
+        var seen = try keys(server.url + "/a?key=1")
+        #expect(try keys(server.url + "/a?key=1") == seen)
+        for other in ["/b?key=1", "/a?key=2", "/a", "/a?key=1&x=2", "/a?x=2", "/a?X-Amz-Signature=1"] {
+            let now = try keys(server.url + other)
+            #expect(now.isDisjoint(with: seen), "\(other)")
+            seen.formUnion(now)
+        }
+        let changes: [(inout File) -> Void] = [
+            { $0.bytes.append(1) }, { $0.etag = "\"v2\"" }, { $0.etag = "W/\"v2\"" }, { $0.etag = "W/\"v3\"" },
+            { $0.modified = "Sun, 06 Nov 1994 08:49:38 GMT" },
+        ]
+        for change in changes {
+            file.withLock { change(&$0) }
+            let now = try keys(server.url + "/a?key=1")
+            #expect(now.isDisjoint(with: seen))
+            seen.formUnion(now)
+        }
+    }
+
+    @Test("two URLs that differ in a query that looks like a secret stay two, and show none of it")
+    func secretQuery() throws {
+        let server = try ScriptedServer { request in .file(Self.content, for: request, etag: "\"v1\"") }
+        let (a, b) = (try load(server.url + "/a?token=alpha"), try load(server.url + "/a?token=beta"))
+        #expect(a.origin.reference != b.origin.reference)
+        for loaded in [a, b] {
+            #expect(try read("a", ByteRange(0, 10), of: loaded) == Array(Self.content[..<10]))
+            let shown = "\(loaded.resolution) \(loaded.tree.sources[0].properties)"
+            #expect(!shown.contains("alpha") && !shown.contains("beta"))
+        }
+        #expect(server.requests.last?.query == "token=beta")
+        let text = Reference.withoutPassword("sub=\(server.url)/a?token=alpha")
+        #expect(text == "sub=\(a.origin.reference)")
+    }
+
+    @Test("a file without any validator is a version of its own at each resolution, and the user is told")
+    func noValidator() throws {
+        let server = try ScriptedServer { request in .file(Self.content, for: request) }
+        #expect(try keys(server.url + "/a").isDisjoint(with: keys(server.url + "/a")))
+        let origin = try origin(server.url + "/a")
+        let resolution = try origin.resolve(deadline: .soon)
+        let warnings = Warnings()
+        let tree = try origin.tree(of: resolution, loading: try scratchLoading(scratch, progress: warnings))
+        #expect(warnings.all.count == 1 && warnings.all[0].contains("neither ETag nor Last-Modified"))
+        #expect(try read("a", ByteRange(0, 10), of: (tree, origin, resolution)) == Array(Self.content[..<10]))
+    }
+
+    @Test("a part that is sent under a status of 200 tells the size of the whole")
+    func partUnder200() throws {
+        let server = try ScriptedServer { request in
+            var answer = Answer.file(Self.content, for: request, etag: "\"v1\"")
+            if answer.status == 206 { answer.status = 200 }
+            return answer
+        }
+        let loaded = try load(server.url + "/a")
+        #expect(loaded.tree.attributes(of: 1).size == 50_000)
+        #expect(try read("a", ByteRange(49_990, 50_000), of: loaded) == Array(Self.content[49_990...]))
+    }
+
     @Test("a body without a length that goes on behind the resolved size is another version")
     func longer() throws {
         let isLonger = Guarded(false)
@@ -125,6 +221,20 @@ struct HTTPOriginTests {
         let error = try #require(resolveError(server.url + "/loop"))
         #expect(error.code == code || error.code == .timedOut && code == .originUnavailable, "\(error)")
         #expect(!error.message.contains("\n") && error.message.contains("127.0.0.1"), "\(error.message)")
+    }
+
+    @Test("a page to log in is neither a file nor an empty folder; pages and empty indexes are")
+    func loginPage() throws {
+        let form = "<html><!-- <a> --><FORM action='/login'><input name=user></form><a href='/help'>help</a></html>"
+        let server = try ScriptedServer { request in
+            let text = request.path.hasPrefix("/open") ? "<html><a href='../'>up</a></html>" : form
+            return Answer(headers: [("Content-Type", "text/html; charset=utf-8")], text: text)
+        }
+        for path in ["/models/", "/models/weights.safetensors"] {
+            let error = resolveError(server.url + path)
+            #expect(error?.code == .originUnavailable && error?.message.contains("log in") == true, "\(path)")
+        }
+        for path in ["/open/", "/page.html", "/page"] { #expect(resolveError(server.url + path) == nil, "\(path)") }
     }
 
     @Test("a folder without an index, and a server that is not there, are said")

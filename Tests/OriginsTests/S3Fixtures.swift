@@ -71,10 +71,20 @@ private final class NoProgress: ProgressReporter {
     func report(phase: String, done: UInt64, total: UInt64?) {}
 }
 
+/// Keeps what it is told.
+final class Warnings: ProgressReporter {
+    private let messages = Mutex<[String]>([])
+    var all: [String] { messages.withLock { $0 } }
+    func report(phase: String, done: UInt64, total: UInt64?) {}
+    func warn(_ message: String) { messages.withLock { $0.append(message) } }
+}
+
 /// What `tree` needs, in a scratch folder.
-func scratchLoading(_ folder: ScratchFolder) throws(MCFSError) -> TreeLoading {
+func scratchLoading(
+    _ folder: ScratchFolder, progress: any ProgressReporter = NoProgress()
+) throws(MCFSError) -> TreeLoading {
     TreeLoading(
-        content: NoContent(), catalog: try Catalog(directory: folder.path), progress: NoProgress(),
+        content: NoContent(), catalog: try Catalog(directory: folder.path), progress: progress,
         deadline: Deadline(after: .seconds(30)))
 }
 
@@ -105,6 +115,11 @@ final class StubS3: Sendable {
     struct Object: Sendable {
         var bytes: [UInt8]
         var etag: String
+        var modified = "2026-01-02T03:04:05.678Z"
+        /// As `GetObject` says it; nil: not at all.
+        var lastModified: String? = "Fri, 02 Jan 2026 03:04:05 GMT"
+        /// What it is sent as to who does not accept gzip.
+        var decoded: [UInt8]?
     }
 
     struct Behaviour: Sendable {
@@ -233,7 +248,7 @@ final class StubS3: Sendable {
         for key in keys[min(start, end)..<end] {
             let name = AWSSigner.encoded(key.utf8, keepingSlashes: true).split(separator: "%20").joined(separator: "+")
             let object = behaviour.objects[key] ?? Object(bytes: [], etag: "")
-            body += "<Contents><Key>\(name)</Key><LastModified>2026-01-02T03:04:05.678Z</LastModified>"
+            body += "<Contents><Key>\(name)</Key><LastModified>\(behaviour.objects[key]?.modified ?? "")</LastModified>"
             body += "<ETag>\(object.etag.split(separator: "\"").map { "&quot;\($0)&quot;" }.joined())</ETag>"
             body += "<Size>\(object.bytes.count)</Size><StorageClass>STANDARD</StorageClass></Contents>"
         }
@@ -247,14 +262,21 @@ final class StubS3: Sendable {
         if let wanted = request["If-Match"], wanted != object.etag, !behaviour.ignoresIfMatch {
             return Self.error(412, "PreconditionFailed")
         }
+        if let decoded = object.decoded, request["Accept-Encoding"] != "gzip" {
+            return ScriptedServer.Answer(
+                200,
+                headers: [(name: "ETag", value: object.etag), (name: "x-goog-stored-content-encoding", value: "gzip")],
+                body: decoded, delivery: .chunked)
+        }
         guard let range = request.range(ofSize: object.bytes.count) else { return Self.error(416, "InvalidRange") }
-        return ScriptedServer.Answer(
-            206,
-            headers: [
-                (name: "ETag", value: object.etag),
-                (name: "Content-Range", value: "bytes \(range.lowerBound)-\(range.upperBound)/\(object.bytes.count)"),
-                // Of the whole object, which is wrong for a range; rclone's server does so.
-                (name: "x-amz-checksum-crc32", value: "AAAAAA=="),
-            ], body: Array(object.bytes[range]))
+        var headers = [
+            (name: "ETag", value: object.etag),
+            (name: "Content-Range", value: "bytes \(range.lowerBound)-\(range.upperBound)/\(object.bytes.count)"),
+            // Of the whole object, which is wrong for a range; rclone's server does so.
+            (name: "x-amz-checksum-crc32", value: "AAAAAA=="),
+        ]
+        if let time = object.lastModified { headers.append((name: "Last-Modified", value: time)) }
+        if object.decoded != nil { headers.append((name: "Content-Encoding", value: "gzip")) }
+        return ScriptedServer.Answer(206, headers: headers, body: Array(object.bytes[range]))
     }
 }

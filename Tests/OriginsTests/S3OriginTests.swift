@@ -73,15 +73,61 @@ struct S3OriginTests {
         #expect(tree.listing == ["weights.bin"])
     }
 
-    @Test("the same objects give the same key; one ETag, size, name or prefix more gives another")
+    @Test("the same objects give the same key; another ETag, size, time, name or prefix gives another")
     func keys() throws {
-        let deadline = Deadline(after: .seconds(20))
         let stub = try StubS3(["m/a": "1", "m/b": "2"], pageSize: 1)
-        let first = try origin("s3://bucket/m", stub).resolve(deadline: deadline).treeKey
-        #expect(try origin("s3://bucket/m", stub).resolve(deadline: deadline).treeKey == first)
-        #expect(try origin("s3://bucket", stub).resolve(deadline: deadline).treeKey != first)
-        stub.behaviour.withLock { $0.objects["m/a"]?.etag = "\"v2\"" }
-        #expect(try origin("s3://bucket/m", stub).resolve(deadline: deadline).treeKey != first)
+        func keys(_ reference: String = "s3://bucket/m") throws -> Set<String> {
+            let (tree, _, resolution) = try tree(reference, stub)
+            let (short, long) = (try TreePath("a"), try TreePath("m/a"))
+            let entry = try #require(tree.entry(at: short) ?? tree.entry(at: long))
+            return [resolution.treeKey, try #require(tree.content(of: entry)).id.description]
+        }
+        let first = try keys()
+        #expect(try keys() == first)
+        #expect(try keys("s3://bucket").isDisjoint(with: first) == false, "a place has one identity below any prefix")
+        let changes: [(inout StubS3.Object) -> Void] = [
+            { $0.etag = "\"v2\"" }, { $0.bytes += [1] }, { $0.modified = "2026-01-02T03:04:06.678Z" },
+            { $0.modified = "2026-01-02T03:04:06.679Z" }, { $0.etag = "" },
+        ]
+        var seen = first
+        for change in changes {
+            var object = try #require(stub.behaviour.withLock { $0.objects["m/a"] })
+            change(&object)
+            stub.behaviour.withLock { [object] in $0.objects["m/a"] = object }
+            let now = try keys()
+            #expect(now.isDisjoint(with: seen))
+            seen.formUnion(now)
+        }
+    }
+
+    @Test(
+        "an object that was replaced by one of the same size and ETag is told by its time", arguments: ["", "\"same\""])
+    func replacedInTime(etag: String) throws {
+        let stub = try StubS3(["a": "old"])
+        stub.behaviour.withLock { $0.objects["a"]?.etag = etag }
+        let (tree, origin, resolution) = try tree("s3://bucket", stub)
+        let source = try origin.source(tree.sources[0], of: resolution)
+        for time in [nil, "Fri, 02 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 2026 03:04:06 GMT", "no time"] {
+            stub.behaviour.withLock { $0.objects["a"]?.lastModified = time }
+            #expect(try source.collect(ByteRange(0, 3)) == Array("old".utf8))
+        }
+        for time in ["Fri, 02 Jan 2026 03:04:04 GMT", "Fri, 02 Jan 2026 03:04:07 GMT"] {
+            stub.behaviour.withLock { $0.objects["a"]?.lastModified = time }
+            let error = refusal { () throws(MCFSError) in _ = try source.collect(ByteRange(0, 3)) }
+            #expect(error?.code == .changed)
+        }
+    }
+
+    @Test("an object that the server would send decoded is asked for as it is stored")
+    func storedEncoding() throws {
+        let stub = try StubS3(["a": "stored bytes"])
+        stub.behaviour.withLock { $0.objects["a"]?.decoded = Array("stored bytes and many more of them".utf8) }
+        let (tree, origin, resolution) = try tree("s3://bucket", stub)
+        let source = try origin.source(tree.sources[0], of: resolution)
+        #expect(try source.collect(ByteRange(0, 6)) == Array("stored".utf8))
+        #expect(try source.collect(ByteRange(7, 12)) == Array("bytes".utf8))
+        // One for the listing, one that was sent decoded, and the two ranges.
+        #expect(stub.requests.count == 4)
     }
 
     @Test("a listing that changes between resolve and tree is an error")

@@ -78,6 +78,55 @@ struct RangeReaderTests {
         #expect(sink.bytes == Array(content[1000..<1200]))
     }
 
+    @Test("what is stored in another encoding than it is sent in is for the origin to judge")
+    func transcoded() throws {
+        let answer = Answer(
+            200, headers: [("ETag", "\"v1\""), (RangeReader.storedEncodingHeader, "gzip")], body: pattern(200_000))
+        let server = try ScriptedServer { _ in answer }
+        let sink = CollectingSink()
+        let outcome = try RangeReader(client: client).read(
+            ByteRange(1000, 1200), HTTPRequest("GET", server.url + "/f"),
+            expecting: .init(size: 100_000, etag: "\"v1\"", encodingIsMetadata: true), accepting: "br", deadline: .soon,
+            into: sink)
+        guard case .answered(let response) = outcome else { throw MCFSError(.failed, "it was read") }
+        #expect(response.status == 200 && sink.bytes.isEmpty)
+        #expect(server.requests.first?["Accept-Encoding"] == "br")
+    }
+
+    @Test("a weak ETag is compared as such", arguments: ["W/\"v1\"", "\"v1\"", "W/\"v2\"", nil])
+    func weak(etag: String?) throws {
+        let read = try read(etag: "W/\"v1\"") { _ in Self.part("bytes 1000-1199/100000", etag: etag) }
+        #expect(code(read.result) == (etag?.contains("v1") == true ? nil : .changed))
+    }
+
+    @Test("a whole that does not say how long it is delivers nothing before its end showed that it is the right one")
+    func unknownLength() throws {
+        let range = ByteRange(1000, 1200)
+        for (body, verified, expected) in [
+            (content, false, nil), (pattern(100_001), false, .changed), (pattern(1_500), false, .changed),
+            (pattern(100_001), true, nil),
+        ] as [([UInt8], Bool, MCFSError.Code?)] {
+            let server = try ScriptedServer { _ in Answer(body: body, delivery: .chunked) }
+            let sink = CollectingSink()
+            let result = Result { () throws(MCFSError) in
+                try RangeReader(client: client).read(
+                    range, HTTPRequest("GET", server.url), expecting: .init(size: 100_000, isVerified: verified),
+                    deadline: .soon, into: sink)
+            }
+            #expect(code(result) == expected)
+            #expect(sink.bytes == (expected == nil ? Array(content[1000..<1200]) : []))
+        }
+        let server = try ScriptedServer { _ in Answer(body: content, delivery: .chunked) }
+        let sink = CollectingSink()
+        let error = #expect(throws: MCFSError.self) {
+            try RangeReader(client: client).read(
+                ByteRange(0, 20 << 20), HTTPRequest("GET", server.url), expecting: .init(size: 20 << 20),
+                deadline: .soon,
+                into: sink)
+        }
+        #expect(error?.code == .originUnavailable && sink.bytes.isEmpty)
+    }
+
     @Test("an empty range asks nothing")
     func empty() throws {
         let read = try read(ByteRange(5, 5)) { _ in Answer(500) }

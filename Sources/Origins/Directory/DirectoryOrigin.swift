@@ -7,7 +7,7 @@ package import Transport
 
 /// A local folder, or one local file.
 ///
-/// A folder has no versions: its version is what a walk finds (names, sizes, times, inodes). A file that is changed later
+/// A folder has no versions: its version is what a walk finds (names, sizes, times, devices, inodes). A file that is changed later
 /// fails with `changed`; what is already cached stays as it was.
 package final class DirectoryOrigin: Origin {
     package let reference: String
@@ -101,12 +101,10 @@ package final class DirectoryOrigin: Origin {
                 if let first = names[link] { return .hardLink(first) }
                 names[link] = item.path
             }
-            let version = LocalFileSource.Version(item)
-            let id = BlobID(
-                origin: "file", root.path, version.pathText, String(version.size), version.modifiedText,
-                String(version.inode))
+            let version = LocalFileSource.Version(item.path, item.status)
             let source = builder.addSource(version.descriptor())
-            return .file(Content(id: id, size: version.size, source: source, offset: 0))
+            return .file(
+                Content(id: version.identity(below: root.path), size: version.size, source: source, offset: 0))
         default: return nil
         }
     }

@@ -8,6 +8,8 @@ struct FileStatus: Hashable, Sendable {
     /// Bytes.
     var size: UInt64
     var modified: Timestamp
+    /// When anything of the inode changed: a time that nobody can set.
+    var changed: Timestamp
     var inode: UInt64
     /// Of the file system it is on.
     var fileSystem: UInt64
@@ -22,6 +24,8 @@ struct FileStatus: Hashable, Sendable {
         size = UInt64(clamping: status.st_size)
         modified = Timestamp(
             seconds: Int64(status.st_mtim.tv_sec), nanoseconds: UInt32(clamping: status.st_mtim.tv_nsec))
+        changed = Timestamp(
+            seconds: Int64(status.st_ctim.tv_sec), nanoseconds: UInt32(clamping: status.st_ctim.tv_nsec))
         inode = UInt64(status.st_ino)
         fileSystem = UInt64(status.st_dev)
         uid = status.st_uid

@@ -13,7 +13,7 @@ struct FolderWalk: Sendable {
 
     /// Parents before children, siblings by name as bytes. The folder itself is not among them.
     private(set) var items: [Item] = []
-    /// Hex SHA-256 over paths, types, sizes, times, inodes, owners, modes and link targets.
+    /// Hex SHA-256 over paths, types, sizes, times, file systems, inodes, owners, modes and link targets.
     private(set) var version = ""
 
     /// Walks everything below `root`, across file systems, never through a symlink. What vanishes on the way was not there.
@@ -67,8 +67,9 @@ struct FolderWalk: Sendable {
             let status = item.status
             let fields: [UInt64] = [
                 UInt64(path.count), UInt64(item.target.count), UInt64(status.mode), status.size,
-                UInt64(bitPattern: status.modified.seconds), UInt64(status.modified.nanoseconds), status.inode,
-                UInt64(status.uid), UInt64(status.gid), status.device,
+                UInt64(bitPattern: status.modified.seconds), UInt64(status.modified.nanoseconds),
+                UInt64(bitPattern: status.changed.seconds), UInt64(status.changed.nanoseconds), status.fileSystem,
+                status.inode, UInt64(status.uid), UInt64(status.gid), status.device,
             ]
             hash.update(data: Array(fields.map(String.init).joined(separator: ":").utf8))
             hash.update(data: path)

@@ -14,6 +14,10 @@ final class LocalFileSource: ByteSource {
         /// Bytes.
         var size: UInt64
         var modified: Timestamp
+        /// The change time, which nobody can set back.
+        var changed: Timestamp
+        /// Device of the file system: another one at the same place may use the same inodes.
+        var fileSystem: UInt64
         var inode: UInt64
     }
 
@@ -63,9 +67,7 @@ final class LocalFileSource: ByteSource {
         do throws(Errno) { status = FileStatus(try descriptor.status()) } catch {
             throw MCFSError(localIO: "look at \(name)", error)
         }
-        guard status.type == S_IFREG, status.size == file.size, status.modified == file.modified,
-            status.inode == file.inode
-        else { throw changed }
+        guard status.type == S_IFREG, LocalFileSource.Version(file.path, status) == file else { throw changed }
     }
 
     private var changed: MCFSError {
@@ -74,9 +76,17 @@ final class LocalFileSource: ByteSource {
 }
 
 extension LocalFileSource.Version {
-    init(_ item: FolderWalk.Item) {
+    init(_ path: TreePath, _ status: FileStatus) {
         self.init(
-            path: item.path, size: item.status.size, modified: item.status.modified, inode: item.status.inode)
+            path: path, size: status.size, modified: status.modified, changed: status.changed,
+            fileSystem: status.fileSystem, inode: status.inode)
+    }
+
+    /// Identity of the content, in the folder at `root`.
+    func identity(below root: String) -> BlobID {
+        BlobID(
+            origin: "file", root, pathText, String(size), Self.text(modified), Self.text(changed), String(fileSystem),
+            String(inode))
     }
 
     /// The path as text that no other path has: UTF-8, or Base64 with a mark that no relative path begins with.
@@ -85,28 +95,35 @@ extension LocalFileSource.Version {
         return String(validating: bytes, as: UTF8.self) ?? "/base64/" + Data(bytes).base64EncodedString()
     }
 
-    var modifiedText: String { "\(modified.seconds).\(modified.nanoseconds)" }
+    private static func text(_ time: Timestamp) -> String { "\(time.seconds).\(time.nanoseconds)" }
+
+    private static func time(_ text: String?) -> Timestamp? {
+        let parts = text?.split(separator: ".") ?? []
+        guard parts.count == 2, let seconds = Int64(parts[0]), let nanoseconds = UInt32(parts[1]) else { return nil }
+        return Timestamp(seconds: seconds, nanoseconds: nanoseconds)
+    }
 
     func descriptor() -> SourceDescriptor {
         SourceDescriptor([
-            "kind": "file", "path": pathText, "size": String(size), "mtime": modifiedText, "ino": String(inode),
+            "kind": "file", "path": pathText, "size": String(size), "mtime": Self.text(modified),
+            "ctime": Self.text(changed), "dev": String(fileSystem), "ino": String(inode),
         ])
     }
 
     /// - Throws: `corrupt` where it is none of ours.
     init(_ descriptor: SourceDescriptor) throws(MCFSError) {
-        let time = descriptor["mtime"]?.split(separator: ".") ?? []
         guard descriptor["kind"] == "file", let text = descriptor["path"],
             let size = descriptor["size"].flatMap({ UInt64($0) }),
             let inode = descriptor["ino"].flatMap({ UInt64($0) }),
-            time.count == 2, let seconds = Int64(time[0]), let nanoseconds = UInt32(time[1])
+            let fileSystem = descriptor["dev"].flatMap({ UInt64($0) }), let modified = Self.time(descriptor["mtime"]),
+            let changed = Self.time(descriptor["ctime"])
         else {
             throw MCFSError(.corrupt, "the stored tree names a source that is no local file; mount the reference again")
         }
         var bytes = Array(text.utf8)
         if text.hasPrefix("/base64/") { bytes = Data(base64Encoded: String(text.dropFirst(8))).map(Array.init) ?? [] }
         self.init(
-            path: try TreePath(bytes), size: size, modified: Timestamp(seconds: seconds, nanoseconds: nanoseconds),
+            path: try TreePath(bytes), size: size, modified: modified, changed: changed, fileSystem: fileSystem,
             inode: inode)
     }
 }

@@ -56,7 +56,7 @@ struct HTTPCrawl {
                 guard place == root || place.components(below: root) != nil, visited.insert(place).inserted else {
                     logger.warning(
                         "a folder leads out of the mounted one or in a circle",
-                        metadata: ["url": "\(item.location.text)"])
+                        metadata: ["url": "\(item.location.shown.text)"])
                     continue
                 }
                 listing.folders.append(item.path)
@@ -77,13 +77,14 @@ struct HTTPCrawl {
                 guard let path = path(of: link, in: folder) else { continue }
                 guard path.components.count <= Self.depthMax else {
                     throw MCFSError(
-                        .unsupported, "\(link.text) lies deeper than \(Self.depthMax) folders; mount a part of it")
+                        .unsupported, "\(link.shown.text) lies deeper than \(Self.depthMax) folders; mount a part of it"
+                    )
                 }
                 guard taken.insert(path).inserted else { continue }
                 guard taken.count <= Self.entriesMax else {
                     throw MCFSError(
                         .unsupported,
-                        "\(folder.location.text) has more than \(Self.entriesMax) entries; mount a part of it")
+                        "\(folder.location.shown.text) has more than \(Self.entriesMax) entries; mount a part of it")
                 }
                 if isFolder {
                     folders.append(Item(path: path, location: link))
@@ -99,7 +100,7 @@ struct HTTPCrawl {
         var path = folder.path
         for component in link.components(below: folder.location) ?? [] {
             guard let name = Self.name(component) else {
-                logger.warning("a link of an index is no valid name", metadata: ["url": "\(link.text)"])
+                logger.warning("a link of an index is no valid name", metadata: ["url": "\(link.shown.text)"])
                 return nil
             }
             path = path.appending(name)
@@ -130,7 +131,7 @@ struct HTTPCrawl {
             let (answer, place) = try fetcher.get(item.location, deadline: deadline, wantsBody: HTTPIndex.isCandidate)
             if let links = HTTPIndex.links(of: answer, at: place), place.isFolder { return (place, links) }
             if answer.status == 200 || answer.status == 404 || answer.status == 410 {
-                logger.warning("a link to a folder leads to no index", metadata: ["url": "\(item.location.text)"])
+                logger.warning("a link to a folder leads to no index", metadata: ["url": "\(item.location.shown.text)"])
                 return nil
             }
             throw HTTPFetcher.error(answer, item.location)

@@ -5,24 +5,38 @@ internal import Transport
 struct HTTPFile: Sendable {
     /// As it may be stored: no credential, no signature.
     var url: String
+    /// Stands for the URL with everything in it, also what is not stored.
+    var place: String
     /// Bytes; nil where only reading it to the end tells.
     var size: UInt64?
-    /// As sent; only a strong one can pin ranges.
+    /// As sent, weak or strong.
     var etag: String?
     var modified: String?
     var hasRanges: Bool
+    /// Makes what was found now a version of its own where the server tells none: nothing says later whether the file is
+    /// still the same one.
+    var nonce: String?
 
-    var strongETag: String? { etag.flatMap { $0.hasPrefix("\"") ? $0 : nil } }
-
-    /// What tells this version from others.
-    var version: String {
-        strongETag ?? [etag ?? "", modified ?? ""].joined(separator: " ")
+    init(_ location: HTTPLocation, _ answer: HTTPResponse, size: UInt64?, hasRanges: Bool) {
+        url = location.shown.text
+        place = Digest.sha256(of: location.text.utf8).hex
+        etag = answer["ETag"]
+        modified = answer["Last-Modified"]
+        self.size = size
+        self.hasRanges = hasRanges
+        if etag == nil, modified == nil { nonce = "\(UInt64.random(in: 0...UInt64.max))" }
     }
 
-    var hasValidator: Bool { etag != nil || modified != nil }
+    /// Everything that the server says about the version.
+    private var version: [String] { [etag ?? "", modified ?? "", nonce ?? ""] }
 
     /// Everything that a tree's key depends on.
-    var keyParts: [String] { [url, size.map { "\($0)" } ?? "?", version, hasRanges ? "ranges" : ""] }
+    var keyParts: [String] { [place] + version + [size.map { "\($0)" } ?? "?", hasRanges ? "ranges" : ""] }
+
+    /// For a file of a known size that has no digest.
+    func identity(size: UInt64) -> BlobID {
+        BlobID(origin: "http", place, version[0], version[1], version[2], "\(size)")
+    }
 
     var timestamp: Timestamp {
         Timestamp(seconds: modified.flatMap { HTTPDate.parse($0) } ?? 0)
@@ -30,7 +44,7 @@ struct HTTPFile: Sendable {
 
     func descriptor(size: UInt64, digest: Digest?) -> SourceDescriptor {
         var properties = ["kind": "http", "url": url, "size": "\(size)"]
-        properties["etag"] = strongETag
+        properties["etag"] = etag
         properties["modified"] = modified
         properties["digest"] = digest?.description
         if !hasRanges { properties["ranges"] = "none" }
@@ -52,14 +66,17 @@ extension HTTPFetcher {
     func look(at location: HTTPLocation, deadline: Deadline) throws(MCFSError) -> HTTPFinding {
         let (answer, place) = try get(location, headers: [("Range", "bytes=0-0")], deadline: deadline) { _ in false }
         switch answer.status {
-        case 206:
+        // Some servers send the part, and say so, under a status of 200.
+        case 206,
+            200 where answer["Content-Range"] != nil:
             try refuseEncoding(answer, location)
-            if let total = total(answer) { return .file(file(answer, location, size: total, hasRanges: true)) }
+            if let total = total(answer) { return .file(HTTPFile(location, answer, size: total, hasRanges: true)) }
             return try lookWhole(location, deadline)
         case 200:
             try refuseEncoding(answer, location)
-            return .file(
-                file(answer, location, size: answer["Content-Length"].flatMap { UInt64($0) }, hasRanges: false))
+            try refusePage(answer, location)
+            let size = answer["Content-Length"].flatMap { UInt64($0) }
+            return .file(HTTPFile(location, answer, size: size, hasRanges: false))
         case 416:
             // No first byte: the file is empty, and the answer need not carry its validators.
             return try lookWhole(location, deadline)
@@ -83,19 +100,28 @@ extension HTTPFetcher {
         guard answer.status == 200 else { throw Self.error(answer, location) }
         try refuseEncoding(answer, location)
         let size = answer["Content-Length"].flatMap { UInt64($0) }
-        return .file(file(answer, location, size: size, hasRanges: size == 0))
-    }
-
-    private func file(_ answer: HTTPResponse, _ location: HTTPLocation, size: UInt64?, hasRanges: Bool) -> HTTPFile {
-        HTTPFile(
-            url: location.shown.text, size: size, etag: answer["ETag"], modified: answer["Last-Modified"],
-            hasRanges: hasRanges)
+        return .file(HTTPFile(location, answer, size: size, hasRanges: size == 0))
     }
 
     /// T in `Content-Range: bytes 0-0/T`.
     private func total(_ answer: HTTPResponse) -> UInt64? {
         answer["Content-Range"]?.split(separator: "/").last.flatMap { UInt64($0) }
     }
+
+    /// Single sign-on and captive portals answer 200 with a page of theirs. Servers that send files answer in ranges, so a file
+    /// with an odd type is not taken for one.
+    private func refusePage(_ answer: HTTPResponse, _ location: HTTPLocation) throws(MCFSError) {
+        guard HTTPIndex.isPage(answer), let name = location.path.split(separator: "/").last,
+            let dot = name.lastIndex(of: "."),
+            !Self.pageExtensions.contains(name[name.index(after: dot)...].lowercased())
+        else { return }
+        throw MCFSError(
+            .originUnavailable,
+            "\(location.shown.text) is answered with a web page where a file was expected, such as a page to log in; check the URL, and write \(location.scheme)://USER:PASSWORD@\(location.authority)/… where a login is needed"
+        )
+    }
+
+    private static let pageExtensions: Set = ["html", "htm", "xhtml", "shtml", "php", "asp", "aspx", "jsp", "cgi"]
 
     private func refuseEncoding(_ answer: HTTPResponse, _ location: HTTPLocation) throws(MCFSError) {
         guard let encoding = answer["Content-Encoding"], !encoding.isEmpty, encoding.lowercased() != "identity" else {

@@ -9,11 +9,27 @@ enum HTTPIndex {
         kind(answer) != nil
     }
 
+    /// Whether an answer is a web page.
+    static func isPage(_ answer: HTTPResponse) -> Bool {
+        let type = answer["Content-Type"]?.lowercased() ?? ""
+        return type.hasPrefix("text/html") || type.hasPrefix("application/xhtml+xml")
+    }
+
+    /// Whether a page has something to fill in, as one to log in has.
+    static func hasForm(_ answer: HTTPResponse) -> Bool {
+        guard isPage(answer) else { return false }
+        var scanner = Scanner(answer.body)
+        while scanner.skip(past: "<") {
+            if ["form", "input"].contains(scanner.name()) { return true }
+        }
+        return false
+    }
+
     private enum Kind { case page, json }
 
     private static func kind(_ answer: HTTPResponse) -> Kind? {
         guard answer.status == 200, let type = answer["Content-Type"]?.lowercased() else { return nil }
-        if type.hasPrefix("text/html") || type.hasPrefix("application/xhtml+xml") { return .page }
+        if isPage(answer) { return .page }
         return type.hasPrefix("application/json") ? .json : nil
     }
 

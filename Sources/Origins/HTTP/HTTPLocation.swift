@@ -165,11 +165,13 @@ struct HTTPLocation: Hashable, Sendable {
         return path.dropFirst(folder.path.count).split(separator: "/")
     }
 
-    /// What may be shown and stored: a query that looks like a signature or a key is left out.
+    /// What may be shown and stored. A query that looks like a signature or a key is hidden behind a part of its digest: two
+    /// URLs that differ in nothing else must not become one.
     var shown: HTTPLocation {
         let marks = ["sig", "token", "key", "credential", "password", "secret", "auth", "x-amz-", "x-goog-", "policy"]
         let names = (query ?? "").lowercased().split(separator: "&").map { $0.prefix { $0 != "=" } }
         let isSecret = names.contains { name in marks.contains { name.contains($0) } }
-        return with(path: path, query: isSecret ? nil : query)
+        guard isSecret, let query else { return self }
+        return with(path: path, query: "hidden-" + Digest.sha256(of: query.utf8).hex.prefix(12))
     }
 }

@@ -6,9 +6,10 @@ package import Transport
 
 /// `http://` and `https://`: one file, or a folder whose index lists links.
 ///
-/// A file's version is its strong `ETag`, else its `Last-Modified`, with its size; a file of which the server tells no
-/// size is read once while the tree is made, and pinned by its digest. User and password of the URL are used for its
-/// own server only, and are shown and stored nowhere; nor is a query that looks like a signature.
+/// A file's version is its `ETag`, `Last-Modified` and size; where the server tells neither of the first two, each resolution
+/// is a version of its own. A file of which the server tells no size is read once while the tree is made, and pinned by its
+/// digest. User and password of the URL are used for its own server only, and are shown and stored nowhere; nor is a query
+/// that looks like a signature.
 package final class HTTPOrigin: Origin {
     /// Without user and password.
     package let reference: String
@@ -44,8 +45,6 @@ package final class HTTPOrigin: Origin {
         var parts = [reference]
         for (path, file) in listing.files.sorted(by: { $0.path.bytes.lexicographicallyPrecedes($1.path.bytes) }) {
             parts += [path.bytes.hex] + file.keyParts
-            // Nothing tells whether such a file is still the same one.
-            if file.size == nil, !file.hasValidator { parts.append("\(UInt64.random(in: 0...UInt64.max))") }
         }
         parts += listing.folders.map { $0.bytes.hex }.sorted()
         let text = parts.map { "\($0.utf8.count):\($0)" }.joined()
@@ -65,11 +64,6 @@ package final class HTTPOrigin: Origin {
                     .usage, "the last part of \(reference) cannot be the name of a file; mount the folder that holds it"
                 )
             }
-            if !file.hasValidator {
-                logger.warning(
-                    "a file has neither ETag nor Last-Modified; only its size is checked",
-                    metadata: ["url": "\(reference)"])
-            }
             return HTTPCrawl.Listing(files: [(name, file)])
         }
     }
@@ -83,6 +77,12 @@ package final class HTTPOrigin: Origin {
                 "\(reference) names a folder, but the server sends no index of links for it; turn its index on, or give the URL of a file"
             )
         }
+        if links.isEmpty, HTTPIndex.hasForm(answer) {
+            throw MCFSError(
+                .originUnavailable,
+                "\(reference) is answered with a page to fill in, such as one to log in, where an index of links was expected; check the URL, and write \(start.scheme)://USER:PASSWORD@\(start.authority)/… where a login is needed"
+            )
+        }
         return try HTTPCrawl(fetcher: fetcher, logger: logger, deadline: deadline).run(
             place.with(path: place.path), links)
     }
@@ -92,6 +92,7 @@ package final class HTTPOrigin: Origin {
     package func tree(of resolution: Catalog.Resolution, loading: TreeLoading) throws(MCFSError) -> Tree {
         let listing = try listing(of: resolution, loading.deadline)
         var builder = TreeBuilder()
+        var unversioned = 0
         for path in listing.folders { try builder.add(TreeEntry(path, .directory, permissions: 0o755)) }
         for (path, file) in listing.files {
             var id: BlobID
@@ -99,7 +100,8 @@ package final class HTTPOrigin: Origin {
             var digest: Digest?
             if let known = file.size {
                 size = known
-                id = BlobID(origin: "http", file.url, file.version, "\(known)")
+                id = file.identity(size: known)
+                if file.nonce != nil { unversioned += 1 }
             } else {
                 let whole = try readWhole(file, loading)
                 (size, digest) = (whole.size, whole.digest)
@@ -109,6 +111,11 @@ package final class HTTPOrigin: Origin {
             let source = builder.addSource(file.descriptor(size: size, digest: digest))
             let content = Content(id: id, size: size, source: source, offset: 0)
             try builder.add(TreeEntry(path, .file(content), permissions: 0o644, modified: file.timestamp))
+        }
+        if unversioned > 0 {
+            loading.progress.warn(
+                "\(reference): the server sends neither ETag nor Last-Modified for \(unversioned) of \(listing.files.count) files; a change there that keeps the size goes unnoticed while this is mounted, and the next mount fetches them again"
+            )
         }
         return try builder.build()
     }

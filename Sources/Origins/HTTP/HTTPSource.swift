@@ -60,7 +60,8 @@ final class HTTPSource: ByteSource {
         _ first: HTTPLocation, _ range: ByteRange, _ deadline: Deadline, _ sink: any ByteSink
     ) throws(MCFSError) -> HTTPResponse? {
         let reader = RangeReader(client: fetcher.client)
-        let expectation = RangeReader.Expectation(size: size, etag: etag, lastModified: modified)
+        let expectation = RangeReader.Expectation(
+            size: size, etag: etag, lastModified: modified, isVerified: digest != nil)
         let (answer, last) = try fetcher.follow(first, headers: conditions) { request throws(MCFSError) in
             switch try reader.read(range, request, expecting: expectation, deadline: deadline, into: sink) {
             case .complete: nil
@@ -73,7 +74,8 @@ final class HTTPSource: ByteSource {
 
     /// A date is sent as `If-Unmodified-Since`: in `If-Range`, servers take a recent one for weak and send the whole file.
     private var conditions: [(name: String, value: String)] {
-        if let etag { return [("If-Range", etag)] }
+        // A weak tag may not stand there; it is compared with that of the answer alone.
+        if let etag, etag.hasPrefix("\"") { return [("If-Range", etag)] }
         return modified.map { [("If-Unmodified-Since", $0)] } ?? []
     }
 }

@@ -150,8 +150,8 @@ final class HubFileSource: ByteSource {
         var hasRenewed = false
         for _ in 0..<HubClient.hopsMax {
             let outcome = try reader.read(
-                range, client.request(address, token: token), expecting: .init(size: file.size), deadline: deadline,
-                into: sink)
+                range, client.request(address, token: token), expecting: .init(size: file.size, isVerified: true),
+                deadline: deadline, into: sink)
             guard case .answered(let response) = outcome else { return .delivered }
             if HubClient.redirects.contains(response.status) {
                 try check(response)
@@ -196,7 +196,7 @@ final class HubFileSource: ByteSource {
         for _ in 0..<HubClient.hopsMax {
             let request = HTTPRequest("GET", address.text, headers: [(name: "Accept-Encoding", value: "identity")])
             let outcome = try reader.read(
-                range, request, expecting: .init(size: file.size), deadline: deadline, into: sink)
+                range, request, expecting: .init(size: file.size, isVerified: true), deadline: deadline, into: sink)
             guard case .answered(let response) = outcome else { return nil }
             if [400, 401, 403, 404].contains(response.status) { return response.status }
             guard HubClient.redirects.contains(response.status) else {

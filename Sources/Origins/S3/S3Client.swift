@@ -66,17 +66,27 @@ final class S3Client: Sendable {
     }
 
     /// Delivers a range of an object, if it still is the one that was listed.
-    func read(_ object: S3Object, _ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
+    ///
+    /// - Parameter encoding: of `Accept-Encoding`.
+    /// - Returns: nil where all bytes were delivered; else the encoding that the object is stored in and was not sent in.
+    func read(
+        _ object: S3Object, _ range: ByteRange, accepting encoding: String, deadline: Deadline, into sink: any ByteSink
+    ) throws(MCFSError) -> String? {
         let key = String(decoding: object.key, as: UTF8.self)
         let reader = RangeReader(client: http)
         // Servers exist that ignore If-Match: the answer's own ETag and size are compared as well.
         let headers = object.etag.isEmpty ? [] : [(name: "If-Match", value: object.etag)]
         let expectation = RangeReader.Expectation(
-            size: object.size, etag: object.etag.isEmpty ? nil : object.etag, encodingIsMetadata: true)
-        try exchange("read s3://\(bucket)/\(key)", key: key, query: "", headers: headers, deadline: deadline) {
+            size: object.size, etag: object.etag.isEmpty ? nil : object.etag,
+            modifiedSeconds: object.modifiedSeconds, encodingIsMetadata: true)
+        return try exchange("read s3://\(bucket)/\(key)", key: key, query: "", headers: headers, deadline: deadline) {
             request throws(MCFSError) in
-            switch try reader.read(range, request, expecting: expectation, deadline: deadline, into: sink) {
-            case .complete: .complete(())
+            let outcome = try reader.read(
+                range, request, expecting: expectation, accepting: encoding, deadline: deadline, into: sink)
+            return switch outcome {
+            case .complete: .complete(nil)
+            case .answered(let response) where [200, 206].contains(response.status):
+                .complete(response[RangeReader.storedEncodingHeader]?.lowercased() ?? "gzip")
             case .answered(let response): .refused(response)
             }
         }

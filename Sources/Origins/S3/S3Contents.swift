@@ -15,7 +15,7 @@ struct S3Contents: Sendable {
     private(set) var hiddenCount = 0
     /// Keys that are hidden by a folder of the same name.
     private(set) var shadowedCount = 0
-    /// Hex SHA-256 over every key, ETag and size.
+    /// Hex SHA-256 over every key and version.
     let version: String
 
     /// - Parameter folder: what the keys begin with and the names do not: empty or ending in `/`.
@@ -26,9 +26,10 @@ struct S3Contents: Sendable {
         var hash = SHA256()
         for object in sorted {
             // Lengths first, so that no two lists have the same text.
-            hash.update(data: Array("\(object.key.count):\(object.etag.utf8.count):\(object.size):".utf8))
+            let version = object.version.map { "\($0.utf8.count):\($0)" }.joined()
+            hash.update(data: Array("\(object.key.count):".utf8))
             hash.update(data: object.key)
-            hash.update(data: Array(object.etag.utf8))
+            hash.update(data: Array(version.utf8))
         }
         version = Array(hash.finalize()).hex
         let skipped = folder.utf8.count

@@ -10,7 +10,20 @@ struct S3Object: Hashable, Sendable {
     var etag: String
     /// Bytes.
     var size: UInt64
+    /// 1970 where the server tells none.
     var modified: Timestamp
+
+    /// Everything that tells this version of an object from any other one under its key: some servers have no ETags, and
+    /// some give the same one to whatever is stored.
+    var version: [String] { [etag, "\(size)", modifiedText] }
+
+    var modifiedText: String { "\(modified.seconds).\(modified.nanoseconds)" }
+
+    /// Seconds since 1970 that `Last-Modified` may say; some servers round up. nil where the listing had no time.
+    var modifiedSeconds: ClosedRange<Int64>? {
+        guard modified != Timestamp(seconds: 0) else { return nil }
+        return modified.seconds...modified.seconds + (modified.nanoseconds > 0 ? 1 : 0)
+    }
 }
 
 /// One page of `ListObjectsV2`.

@@ -1,9 +1,12 @@
 internal import MCFSCore
+internal import Synchronization
 
 /// One object at the version that was listed.
 final class S3ObjectSource: ByteSource {
     private let client: S3Client
     private let object: S3Object
+    /// The `Accept-Encoding` that brings the bytes as they are stored.
+    private let encoding = Mutex("identity")
     let name: String
 
     init(_ object: S3Object, client: S3Client) {
@@ -17,7 +20,20 @@ final class S3ObjectSource: ByteSource {
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
         // A range of an empty object is an error to S3.
         if range.isEmpty { return }
-        try client.read(object, range, deadline: deadline, into: sink)
+        let accepted = encoding.withLock { $0 }
+        guard
+            let stored = try client.read(object, range, accepting: accepted, deadline: deadline, into: sink)
+        else { return }
+        encoding.withLock { $0 = stored }
+        if stored != accepted,
+            try client.read(object, range, accepting: stored, deadline: deadline, into: sink) == nil
+        {
+            return
+        }
+        throw MCFSError(
+            .originUnavailable,
+            "\(name) is stored with Content-Encoding '\(stored.prefix(40))', and the server sends it in no other way than decoded; store it without"
+        )
     }
 }
 
@@ -26,7 +42,7 @@ extension S3ObjectSource {
     static func descriptor(of object: S3Object, client: S3Client) -> SourceDescriptor {
         SourceDescriptor([
             "kind": "s3", "bucket": client.bucket, "key": String(decoding: object.key, as: UTF8.self),
-            "etag": object.etag,
+            "etag": object.etag, "modified": object.modifiedText,
             "size": String(object.size), "endpoint": client.configuration.endpointIdentity, "region": client.region,
         ])
     }
@@ -38,6 +54,13 @@ extension S3ObjectSource {
         else {
             throw MCFSError(.corrupt, "the stored tree names a source that is no S3 object; mount the reference again")
         }
-        return S3Object(key: Array(key.utf8), etag: etag, size: size, modified: Timestamp(seconds: 0))
+        let time = descriptor["modified"]?.split(separator: ".") ?? ["0", "0"]
+        guard time.count == 2, let seconds = Int64(time[0]), let nanoseconds = UInt32(time[1]) else {
+            throw MCFSError(
+                .corrupt, "the stored tree names an S3 object with no valid time; mount the reference again")
+        }
+        return S3Object(
+            key: Array(key.utf8), etag: etag, size: size,
+            modified: Timestamp(seconds: seconds, nanoseconds: nanoseconds))
     }
 }

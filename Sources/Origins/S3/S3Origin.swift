@@ -7,8 +7,8 @@ package import Transport
 
 /// A bucket, a folder of it or one object, on S3 or anything that speaks like it.
 ///
-/// S3 has no snapshots: the version of a reference is its listing. Reads ask for the listed ETag, so that an object that
-/// is replaced later fails with `changed` and never mixes with the old one.
+/// S3 has no snapshots: the version of a reference is its listing. Reads ask for the listed ETag and compare it, size and
+/// time with what comes, so that an object that is replaced later fails with `changed` and never mixes with the old one.
 package final class S3Origin: Origin {
     package let reference: String
     private let location: S3Location
@@ -101,7 +101,7 @@ package final class S3Origin: Origin {
             let object = file.object
             let id = BlobID(
                 origin: "s3", endpoint, location.bucket, String(decoding: object.key, as: UTF8.self), object.etag,
-                String(object.size))
+                String(object.size), object.modifiedText)
             let source = builder.addSource(S3ObjectSource.descriptor(of: object, client: client))
             let content = Content(id: id, size: object.size, source: source, offset: 0)
             try builder.add(TreeEntry(file.path, .file(content), permissions: 0o644, modified: object.modified))
