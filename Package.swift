@@ -47,6 +47,7 @@ let package = Package(
     ],
     targets: [
         // System libraries: each has one importer.
+        .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CFUSE", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
@@ -71,7 +72,7 @@ let package = Package(
             swiftSettings: settings),
     ]
         + module("Catalog", ours: ["LocalDatabase", "MCFSCore"], libraries: [crypto, grdb])
-        + module("ChunkStore", ours: ["CLinux", "MCFSCore"], libraries: [crypto, logging])
+        + module("ChunkStore", ours: ["CCrypto", "CLinux", "MCFSCore"], libraries: [logging])
         + module("ControlAPI", ours: ["MCFSCore", "Transport"])
         + module(
             "Daemon",

@@ -143,3 +143,18 @@ void mcfs_limit_heaps(int count, int block_size) {
     mallopt(M_ARENA_MAX, count);
     mallopt(M_MMAP_THRESHOLD, block_size);
 }
+
+int mcfs_mount_id(int fd, uint64_t *id) {
+    /* STATX_MNT_ID_UNIQUE, which the headers of older systems lack. */
+    const unsigned int unique = 0x4000;
+    struct statx status;
+    if (statx(fd, "", AT_EMPTY_PATH, unique, &status) != 0) return -1;
+    if ((status.stx_mask & unique) == 0) {
+        errno = ENOSYS;
+        return -1;
+    }
+    *id = status.stx_mnt_id;
+    return 0;
+}
+
+int mcfs_begin_writeback(int fd) { return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }

@@ -1,101 +1,128 @@
-internal import Glibc
+import Glibc
 import Synchronization
 import MCFSCore
 
-/// The local state of one content: which chunks are there, which are being fetched, who waits.
+/// One content: what of it is local, which chunks are being fetched, who waits.
 ///
-/// States: *filling* (reads are answered as their chunks come) → *verifying* (all chunks are there; every read waits) →
-/// *complete* (in `blobs/`). A content that is evicted, or whose digest is wrong, goes back to filling with an empty
-/// file: the old file is unlinked and whoever has it open keeps reading it. `epoch` tells a writer that its file was
-/// replaced meanwhile.
+/// All that changes its files runs as its *writer* (`write`), one piece of work after the other: storing, judging, evicting,
+/// adopting, noting what was synced. `state` is what readers look at, under one lock that is held for a few lines and never
+/// across a system call; nobody but the writer changes `file`, `map`, `present` and `isComplete`.
 ///
-/// Locks, in this order: `names` (renames and unlinks; metadata system calls only) → `recording` (the map file) → `state` (a few lines, no
-/// system call). The read path takes `state` alone.
+/// A content is *complete* once all of it is there and its digest fits, or there is none. Until then reads are answered as
+/// their chunks come, but not the one by which all of the file would be out: that waits for the digest. A content of one chunk
+/// is checked before it is written. One that is evicted, or whose digest is wrong, begins anew with another file: the old one
+/// is unlinked, and who has it open keeps reading it.
 ///
-/// Crash: a chunk's bit is recorded after its bytes are written and before anybody is told, so a bit that is found again
-/// is true and a read that was answered is found again.
+/// Crash: a chunk's bit is recorded after its bytes are written and before anybody is told, so a bit that is found again is
+/// true and a read that was answered is found again.
 final class Blob: Sendable {
-    enum Phase { case filling, verifying, complete }
-
     struct State {
-        var phase = Phase.filling
-        var file: OwnedDescriptor?
+        var file: StoredFile?
+        /// Of a file that is not whole, or not yet synced.
         var map: MapFile?
-        var epoch = 0
         var present: Bitmap
+        var isComplete = false
+        /// A file that must be hashed before anything is read.
+        var doubt: Doubt?
         /// Chunks that a fetch has been asked for.
         var claimed: Bitmap
+        /// Chunks that were given out before the digest was known.
+        var served: Bitmap
         var reads: [PendingRead] = []
-        var hasher: ContentHasher?
-        /// Chunks from the first on that went into `hasher`.
-        var hashed = 0
+        /// Chunks that are in memory still and will be hashed.
+        var unhashed: [Int: MemoryBuffer] = [:]
+        /// Whether a thread hashes it, or will.
         var isHashing = false
+
         /// Raised when served bytes turned out wrong: files opened before must fail.
         var generation = 0
-        var hasServedUnverified = false
         /// How often the digest was wrong since it last was right.
         var mismatches = 0
-        /// Set after the second mismatch: what reads get until then.
+        /// What all reads get until then.
         var failure: (error: MCFSError, until: ContinuousClock.Instant)?
+        /// Chunks that did not come in time, and until when a read of them fails at once: the kernel asks again, twice, for what
+        /// it was refused, and its reader has waited long enough.
+        var refused: [Int: (error: MCFSError, until: ContinuousClock.Instant)] = [:]
+
+        /// Work of the writer; empty while nobody writes.
+        var work: [@Sendable () -> Void] = []
+        var hasWriter = false
     }
 
-    let id: BlobID
+    /// A file under this identity that may be wrong, or that makes this content so.
+    struct Doubt {
+        var file: StoredFile
+        var name: String
+        /// Bytes.
+        var size: UInt64
+    }
+
+    let key: ContentKey
     let grid: ChunkGrid
-    let directory: CacheDirectory
-    let names = Mutex<Void>(())
-    let recording = Mutex<Void>(())
+    let context: BlobContext
     let state: Mutex<State>
 
+    var id: BlobID { key.id }
+    /// Whether its bytes can be checked.
+    var hasDigest: Bool { key.id.kind != .origin }
+
     /// Loads what is local.
-    init(_ id: BlobID, size: UInt64, chunkSize: UInt64, directory: CacheDirectory, isKnownMissing: Bool) {
-        self.id = id
-        self.directory = directory
-        var grid = ChunkGrid(size: size, chunkSize: chunkSize)
-        var file: OwnedDescriptor?
-        var map: MapFile?
-        var present: Bitmap?
-        var phase = Phase.filling
-        if !isKnownMissing {
-            if let complete = try? directory.openIfThere(CacheDirectory.complete(id), O_RDONLY) {
-                if let status = try? complete.status(), UInt64(status.st_size) == size {
-                    (file, phase) = (complete, .complete)
-                } else {
-                    directory.remove(CacheDirectory.complete(id))
-                }
-            }
-            // The grid is the one that the content was begun with.
-            if phase == .filling, let begun = MapFile.grid(of: CacheDirectory.map(id), in: directory),
-                begun.size == size,
-                let partial = try? directory.openIfThere(CacheDirectory.partial(id), O_RDWR),
-                let (found, bits) = MapFile.open(CacheDirectory.map(id), in: directory, grid: begun)
-            {
-                (grid, file, map, present) = (begun, partial, found, bits)
-            }
-        }
+    ///
+    /// - Parameter isKnownMissing: nothing is; the disk is not asked.
+    init(_ key: ContentKey, chunkSize: UInt64, _ context: BlobContext, isKnownMissing: Bool) {
+        self.key = key
+        self.context = context
+        let found = isKnownMissing || key.size == 0 ? nil : context.find(key)
+        let grid = found?.map?.grid ?? ChunkGrid(size: key.size, chunkSize: chunkSize)
         self.grid = grid
-        var state = State(
-            phase: phase, file: file, map: map, present: present ?? Bitmap(count: grid.chunkCount),
-            claimed: Bitmap(count: grid.chunkCount), hasher: ContentHasher(id, size: size))
-        if size == 0 { state.phase = .complete }
-        // Whole but not yet checked: a crash came in between. See `BlobTable.use`.
-        if phase == .filling, size > 0, state.present.isFull { state.phase = .verifying }
+        let empty = Bitmap(count: grid.chunkCount)
+        var state = State(present: empty, claimed: empty, served: empty)
+        state.isComplete = key.size == 0
+        switch found {
+        case .whole(let file):
+            state.file = file
+            state.isComplete = true
+        case .partial(let file, let map):
+            state.file = file
+            state.map = map.map
+            state.present = map.present
+            // Full and not checked: its writer ended in between.
+            state.isComplete = map.present.isFull && key.id.kind == .origin
+        case .doubtful(let doubt): state.doubt = doubt
+        case nil: break
+        }
         self.state = Mutex(state)
     }
 
-    var isComplete: Bool { state.withLock { $0.phase == .complete } }
+    /// It is in its table now: what was found of it counts.
+    func wasLoaded() {
+        let (bytes, diskBytes) = state.withLock { (localBytes(of: $0), bytesOnDisk(of: $0)) }
+        if key.size > 0, context.space.localBytes(key) ?? 0 != bytes {
+            context.space.set(key, bytes: bytes, diskBytes: diskBytes)
+        }
+        judgeLoaded()
+    }
 
-    var completeFile: OwnedDescriptor? { state.withLock { $0.phase == .complete ? $0.file : nil } }
+    var isComplete: Bool { state.withLock { $0.isComplete } }
 
-    var isFullUnchecked: Bool { state.withLock { $0.phase == .verifying } }
+    var completeFile: StoredFile? { state.withLock { $0.isComplete ? $0.file : nil } }
+
+    var generation: Int { state.withLock { $0.generation } }
 
     /// Bytes that are there.
-    var localBytes: UInt64 { state.withLock { localBytes($0) } }
+    var localBytes: UInt64 { state.withLock { localBytes(of: $0) } }
 
-    private func localBytes(_ state: borrowing State) -> UInt64 {
-        if state.phase == .complete { return grid.size }
-        guard grid.chunkCount > 0, state.present.population > 0 else { return 0 }
+    func localBytes(of state: borrowing State) -> UInt64 {
+        if state.isComplete { return key.size }
+        guard state.present.population > 0 else { return 0 }
         let last = state.present[grid.chunkCount - 1] ? grid.range(of: grid.chunkCount - 1).count : grid.chunkSize
         return UInt64(state.present.population - 1) * grid.chunkSize + last
+    }
+
+    /// What its files take.
+    func bytesOnDisk(of state: borrowing State) -> UInt64 {
+        let bytes = Space.diskBytes(localBytes(of: state))
+        return state.map == nil ? bytes : bytes + MapFile.diskBytes(grid, population: state.present.population)
     }
 }
 
@@ -104,8 +131,8 @@ final class Blob: Sendable {
 extension Blob {
     enum Lookup: ~Copyable {
         case region(FileRegion)
-        /// The read waits. `unclaimed`: chunks it needs that nobody fetches yet. `isFetching`: others are being fetched.
-        case pending(unclaimed: [Int], isFetching: Bool)
+        /// The read waits. `unclaimed`: chunks it needs that nobody fetches yet; `fetched`: those that are being fetched.
+        case pending(unclaimed: [Int], fetched: Set<Int>)
     }
 
     /// - Parameter generation: of when the reader's file was opened.
@@ -117,46 +144,100 @@ extension Blob {
                 throw MCFSError(
                     .corrupt, "bytes of \(id) that were read earlier had a wrong digest; open the file again")
             }
-            if state.phase == .complete, let file = state.file { return .region(FileRegion(file, range)) }
+            if state.isComplete, let file = state.file { return .region(FileRegion(file, range)) }
             if let failure = state.failure {
                 if failure.until > ContinuousClock.now { throw failure.error }
                 state.failure = nil
                 state.mismatches = 0
             }
             let chunks = grid.chunks(overlapping: range)
-            if state.phase == .filling, let file = state.file, !state.present.isFull, state.present.containsAll(chunks)
+            if state.doubt == nil, let file = state.file, state.present.containsAll(chunks),
+                mayServe(chunks, &state)
             {
-                state.hasServedUnverified = true
                 return .region(FileRegion(file, range))
             }
-            let missing = Set(chunks.filter { !state.present[$0] })
-            state.reads.append(makeRead(missing))
+            let missing = state.doubt == nil ? Set(chunks.filter { !state.present[$0] }) : []
+            if !state.refused.isEmpty {
+                let now = ContinuousClock.now
+                for chunk in missing {
+                    if let refusal = state.refused[chunk], refusal.until > now { throw refusal.error }
+                }
+                state.refused = state.refused.filter { $0.value.until > now }
+            }
+            let read = makeRead(missing)
+            read.awaitsVerdict = missing.isEmpty
+            state.reads.append(read)
             return .pending(
                 unclaimed: missing.filter { !state.claimed[$0] }.sorted(),
-                isFetching: missing.contains { state.claimed[$0] })
+                fetched: missing.filter { state.claimed[$0] })
         }
     }
 
-    var generation: Int { state.withLock { $0.generation } }
+    /// Whether these chunks may be given out now; notes that they are. The last of a content that is all there waits for the
+    /// digest.
+    private func mayServe(_ chunks: Range<Int>, _ state: inout State) -> Bool {
+        if state.isComplete || !hasDigest { return true }
+        let fresh = chunks.filter { !state.served[$0] }
+        if state.present.isFull, state.served.population + fresh.count == grid.chunkCount { return false }
+        for chunk in fresh { state.served.insert(chunk) }
+        return true
+    }
 
     /// Claims those of `chunks` that nobody has or fetches. - Returns: what was claimed.
     func claim(_ chunks: Range<Int>) -> [Int] {
         state.withLock { state in
-            guard state.phase == .filling else { return [] }
+            guard !state.isComplete, state.doubt == nil else { return [] }
             return chunks.filter { !state.present[$0] && state.claimed.insert($0) }
         }
     }
 
-    /// Takes out the reads whose deadline has passed.
-    func takeExpired() -> [PendingRead] {
+    var isAwaited: Bool { state.withLock { !$0.reads.isEmpty } }
+
+    /// The chunks that reads wait for and nobody fetches, and where to get them.
+    func wanted() -> (chunks: [Int], content: FileContent)? {
         state.withLock { state in
-            let now = ContinuousClock.now
-            let expired = state.reads.filter { $0.deadline.instant <= now }
-            if !expired.isEmpty { state.reads.removeAll { $0.deadline.instant <= now } }
-            return expired
+            let chunks = Set(state.reads.flatMap(\.missing)).filter { !state.present[$0] && !state.claimed[$0] }
+            guard let content = state.reads.first?.content, !chunks.isEmpty else { return nil }
+            return (chunks.sorted(), content)
         }
     }
+}
 
+// MARK: - Reads that end
+
+extension Blob {
+    /// Reads that are through, and the file that has their bytes: taken together, since an eviction may replace it.
+    struct Ready {
+        var reads: [PendingRead] = []
+        var file: StoredFile?
+    }
+
+    /// Takes out reads that have all their chunks and need not wait for the digest.
+    func takeReady(_ state: inout State) -> Ready {
+        var ready = Ready(file: state.file)
+        guard state.doubt == nil else { return ready }
+        let reads = state.reads
+        state.reads = []
+        for read in reads {
+            let isThrough = read.missing.isEmpty && (state.isComplete || !read.awaitsVerdict)
+            if isThrough, mayServe(grid.chunks(overlapping: read.range), &state) {
+                ready.reads.append(read)
+            } else {
+                if isThrough { read.awaitsVerdict = true }
+                state.reads.append(read)
+            }
+        }
+        return ready
+    }
+
+    /// All reads of a content that is complete.
+    func takeAll(_ state: inout State) -> Ready {
+        defer { state.reads = [] }
+        for read in state.reads { read.missing = [] }
+        return Ready(reads: state.reads, file: state.file)
+    }
+
+    /// Takes out all reads, to fail them.
     func takeAllReads() -> [PendingRead] {
         state.withLock { state in
             defer { state.reads = [] }
@@ -164,20 +245,63 @@ extension Blob {
         }
     }
 
-    /// Reads that are through, and the file that has their bytes: taken together, since an eviction may replace it.
-    struct Ready {
-        var reads: [PendingRead] = []
-        var file: OwnedDescriptor?
+    /// Takes out the reads whose deadline has passed.
+    func takeExpired(_ error: MCFSError) -> [PendingRead] {
+        state.withLock { state in
+            let now = ContinuousClock.now
+            let expired = state.reads.filter { $0.deadline.instant <= now }
+            if expired.isEmpty { return [] }
+            state.reads.removeAll { $0.deadline.instant <= now }
+            refuse(expired, error, &state)
+            return expired
+        }
     }
 
-    /// Takes out reads that have all their chunks, unless they must wait for the digest.
-    static func takeReady(_ state: inout State) -> Ready {
-        guard state.phase != .verifying else { return Ready() }
-        let ready = state.reads.filter { $0.missing.isEmpty }
-        if ready.isEmpty { return Ready() }
-        state.reads.removeAll { $0.missing.isEmpty }
-        if state.phase == .filling { state.hasServedUnverified = true }
-        return Ready(reads: ready, file: state.file)
+    /// Lets reads of what these lack fail at once for a while.
+    private func refuse(_ reads: [PendingRead], _ error: MCFSError, _ state: inout State) {
+        let until = ContinuousClock.now + Self.refusal
+        for read in reads where read.hasWaited(atLeast: Self.refusal) {
+            for chunk in read.missing { state.refused[chunk] = (error, until) }
+        }
+    }
+
+    /// How long the kernel takes at most to ask again, and how long a read must have waited for that to matter.
+    private static let refusal = Duration.seconds(1)
+
+    /// A fetch ended without this chunk.
+    ///
+    /// - Parameter deadline: that the fetch had.
+    /// - Returns: reads to fail; and whether others still want the chunk, which must be fetched again.
+    func release(_ chunk: Int, _ error: MCFSError, deadline: Deadline) -> (failed: [PendingRead], isWanted: Bool) {
+        state.withLock { state in
+            state.claimed.remove(chunk)
+            // A read that joined late has more time than the fetch had, and is worth another one, unless the origin asked to be
+            // left alone for longer.
+            let late = deadline.instant + .seconds(1)
+            let mayTryAgain = { (read: PendingRead) in
+                error.isTransient && read.deadline.instant > late
+                    && error.retryAfter.map { ContinuousClock.now + $0 < read.deadline.instant } ?? true
+            }
+            let failed = state.reads.filter { $0.missing.contains(chunk) && !mayTryAgain($0) }
+            if !failed.isEmpty {
+                state.reads.removeAll { $0.missing.contains(chunk) && !mayTryAgain($0) }
+                if error.isTransient { refuse(failed, error, &state) }
+            }
+            return (failed, state.reads.contains { $0.missing.contains(chunk) })
+        }
+    }
+
+    /// A chunk came that the cache cannot keep: gives it to those who wait. Also where it was kept once already.
+    func deliverFromMemory(_ chunk: Int, _ buffer: MemoryBuffer) {
+        let ready = state.withLock { state in
+            state.claimed.remove(chunk)
+            state.refused[chunk] = nil
+            for read in state.reads where read.missing.contains(chunk) {
+                read.take(chunk, UnsafeRawBufferPointer(buffer.bytes))
+            }
+            return takeReady(&state)
+        }
+        answer(ready)
     }
 
     /// Answers reads that are through, outside of any lock.
@@ -203,45 +327,18 @@ extension Blob {
 
     /// A read of which some chunks could be kept and others not: joins both in memory.
     private func assemble(
-        _ read: PendingRead, _ memory: MemoryBuffer, _ file: OwnedDescriptor?
+        _ read: PendingRead, _ memory: MemoryBuffer, _ file: StoredFile?
     ) -> Result<FileRegion, MCFSError> {
         for chunk in read.fromFile {
             let part = read.range.clamped(to: grid.range(of: chunk))
             let target = UnsafeMutableRawBufferPointer(
                 rebasing: memory.bytes[Int(part.lowerBound - read.range.lowerBound)...].prefix(Int(part.count)))
-            guard let file, let count = try? file.read(into: target, at: part.lowerBound), count == target.count else {
+            guard let file, let count = try? file.descriptor.read(into: target, at: part.lowerBound),
+                count == target.count
+            else {
                 return .failure(MCFSError(.localIO, "the cache cannot read \(id) back", isTransient: true))
             }
         }
         return .success(FileRegion(memory))
-    }
-}
-
-// MARK: - Fetching ends
-
-extension Blob {
-    /// A chunk came that the cache cannot keep. - Returns: reads that are through; answer them.
-    func deliverFromMemory(_ chunk: Int, _ bytes: UnsafeRawBufferPointer) -> Ready {
-        state.withLock { state in
-            state.claimed.remove(chunk)
-            for read in state.reads where read.missing.contains(chunk) {
-                read.take(chunk, bytes)
-            }
-            return Self.takeReady(&state)
-        }
-    }
-
-    /// A fetch ended without this chunk.
-    /// - Returns: reads to fail; and whether others still want the chunk, which must be fetched again.
-    func release(_ chunk: Int, _ error: MCFSError) -> (failed: [PendingRead], isWanted: Bool) {
-        state.withLock { state in
-            state.claimed.remove(chunk)
-            // A read that joined late has time left: its chunk is asked for again.
-            let patience = Deadline(after: .seconds(1))
-            let mayTryAgain = { (read: PendingRead) in error.isTransient && read.deadline.instant > patience.instant }
-            let failed = state.reads.filter { $0.missing.contains(chunk) && !mayTryAgain($0) }
-            if !failed.isEmpty { state.reads.removeAll { $0.missing.contains(chunk) && !mayTryAgain($0) } }
-            return (failed, state.reads.contains { $0.missing.contains(chunk) })
-        }
     }
 }

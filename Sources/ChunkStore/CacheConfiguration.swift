@@ -9,12 +9,17 @@ package struct CacheConfiguration: Sendable {
     package var readDeadline: Duration = .seconds(60)
     /// Threads that fetch: also the most range requests at once.
     package var fetchThreads = 16
-    /// Threads that write and hash what came.
+    /// Threads that write what came, and as many that hash it.
     package var storeThreads = 2
-    /// Bound of the bytes that came and are not on disk yet.
+    /// Bound of the bytes that were asked for and are not on disk yet.
     package var inFlightBytesMax: UInt64 = 64 << 20
     /// How often what was written is synced, so that a power cut loses little.
     package var syncInterval: Duration = .seconds(5)
+    /// Closed contents that are kept open for a while; each takes a file descriptor, some two.
+    package var idleContentsMax = 1024
+    /// Names the mount of the file system that the cache is on, instead of the kernel: what another one left is then all that
+    /// had been synced.
+    package var mountToken: String?
 
     package init() {}
 }
@@ -39,6 +44,8 @@ package struct FileContent: Sendable {
         self.offset = offset
         self.layout = layout
     }
+
+    package var key: ContentKey { ContentKey(id, size: size) }
 }
 
 /// A snapshot of the cache's counters since start.

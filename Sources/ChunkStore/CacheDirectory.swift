@@ -4,30 +4,28 @@ import MCFSCore
 
 /// Where the files of the chunk cache are, below the cache directory (docs/cache-format.md#chunk-cache):
 ///
-///     blobs/AB/ID          a complete, verified content; byte for byte the presented file
-///     partial/AB/ID        a content with holes where nothing was fetched; the length is the file's
-///     partial/AB/ID.map    which chunks of it are there (`MapFile`)
-///     tmp/N                a whole content being written
-///     state                which boot wrote last, and what had reached the disk by then (`SyncPoint`)
+///     blobs/AB/ID               a whole content, checked and synced
+///     fresh/TOKEN/ID            a whole content, checked and not yet synced, written under that mount (`MountToken`)
+///     partial/AB/ID.SIZE        a content of which not all is there, or not yet checked and synced; the length is the file's
+///     partial/AB/ID.SIZE.map    which chunks of it are there, and which are synced (`MapFile`)
+///     unproven/ID               a whole content that another mount wrote: to be hashed before it is used
+///     tmp/N                     a whole content being written
 ///
-/// AB are the first two hex digits of the identity. A content moves from `partial` to `blobs` by rename, which keeps
-/// its inode.
+/// AB are the first two hex digits of the identity. Files move by rename, which keeps their inode. Nothing here is followed
+/// that is a link, or believed that is no plain file of ours.
 struct CacheDirectory: Sendable {
-    enum Area: String, CaseIterable { case blobs, partial, tmp }
-
     let path: String
     let root: OwnedDescriptor
+    let token: MountToken
 
-    init(_ path: String) throws(MCFSError) {
+    /// - Parameter token: instead of the kernel's; for tests.
+    init(_ path: String, token: MountToken? = nil) throws(MCFSError) {
         self.path = path
         do throws(Errno) {
             root = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
-            for area in Area.allCases { try Self.makeDirectory(area.rawValue, in: root) }
-            for shard in 0..<256 {
-                let name = [UInt8(shard)].hex
-                try Self.makeDirectory("blobs/\(name)", in: root)
-                try Self.makeDirectory("partial/\(name)", in: root)
-            }
+            self.token = token ?? MountToken(of: root)
+            for area in ["blobs", "fresh", "partial", "unproven", "tmp"] { try Self.makeDirectory(area, in: root) }
+            try Self.makeDirectory("fresh/\(self.token.text)", in: root)
         } catch {
             throw MCFSError(localIO: "use the cache directory \(path)", error)
         }
@@ -38,25 +36,66 @@ struct CacheDirectory: Sendable {
         throw Errno.current
     }
 
-    static func complete(_ id: BlobID) -> String { file("blobs", id) }
-    static func partial(_ id: BlobID) -> String { file("partial", id) }
-    static func map(_ id: BlobID) -> String { file("partial", id) + ".map" }
+    // MARK: Names
 
-    private static func file(_ area: String, _ id: BlobID) -> String {
-        "\(area)/\([id.bytes[0]].hex)/\(id)"
-    }
+    static let shards = (0..<256).map { [UInt8($0)].hex }
+
+    private static func shard(_ id: BlobID) -> String { [id.bytes[0]].hex }
+
+    static func blobFolder(_ id: BlobID) -> String { "blobs/\(shard(id))" }
+    static func blob(_ id: BlobID) -> String { "\(blobFolder(id))/\(id)" }
+    static func partial(_ key: ContentKey) -> String { "partial/\(shard(key.id))/\(key.id).\(key.size)" }
+    static func map(_ key: ContentKey) -> String { partial(key) + ".map" }
+    static func unproven(_ id: BlobID) -> String { "unproven/\(id)" }
+    func fresh(_ id: BlobID) -> String { "fresh/\(token.text)/\(id)" }
+
+    // MARK: Files
 
     func open(_ name: String, _ flags: CInt) throws(Errno) -> OwnedDescriptor {
-        try OwnedDescriptor.open(name, at: root, flags)
+        try OwnedDescriptor.open(name, at: root, flags | O_NOFOLLOW | O_NONBLOCK)
     }
 
-    /// - Returns: nil where there is no such file.
-    func openIfThere(_ name: String, _ flags: CInt) throws(Errno) -> OwnedDescriptor? {
-        do { return try open(name, flags) } catch { if error == .noEntry { return nil } else { throw error } }
+    /// Opens a plain file of ours. What is none is removed.
+    ///
+    /// - Returns: nil where there is none.
+    func openOurs(_ name: String, _ flags: CInt) throws(Errno) -> (file: OwnedDescriptor, size: UInt64)? {
+        let file: OwnedDescriptor
+        do throws(Errno) { file = try open(name, flags) } catch {
+            if error == .noEntry { return nil }
+            if error.rawValue == ELOOP || error.rawValue == ENXIO { remove(name) }
+            throw error
+        }
+        let status = try file.status()
+        guard Self.isOurs(status) else {
+            remove(name)
+            return nil
+        }
+        return (file, UInt64(status.st_size))
+    }
+
+    /// Whether it is a plain file of this user.
+    static func isOurs(_ status: stat) -> Bool {
+        status.st_mode & S_IFMT == S_IFREG && status.st_uid == geteuid() && status.st_size >= 0
+    }
+
+    /// Makes a file that must not be there.
+    func create(_ name: String) throws(Errno) -> OwnedDescriptor {
+        try makingFolder(of: name) { () throws(Errno) in try open(name, O_RDWR | O_CREAT | O_EXCL) }
     }
 
     func rename(_ from: String, _ to: String) throws(Errno) {
-        _ = try retryingOnInterrupt { renameat(root.rawValue, from, root.rawValue, to) }
+        _ = try makingFolder(of: to) { () throws(Errno) in
+            try retryingOnInterrupt { renameat(root.rawValue, from, root.rawValue, to) }
+        }
+    }
+
+    /// Folders are made when something gets into them first.
+    private func makingFolder<Result>(of name: String, _ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+        do throws(Errno) { return try body() } catch {
+            guard error == .noEntry, let slash = name.lastIndex(of: "/") else { throw error }
+            try Self.makeDirectory(String(name[..<slash]), in: root)
+            return try body()
+        }
     }
 
     /// Missing files are fine.
@@ -67,30 +106,47 @@ struct CacheDirectory: Sendable {
         return fstatat(root.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 ? status : nil
     }
 
-    /// Calls `body` with every file of a folder: its name and status.
-    func forEachFile(in folder: String, _ body: (String, stat) -> Void) {
-        guard let descriptor = try? open(folder, O_RDONLY | O_DIRECTORY) else { return }
-        // fdopendir takes the descriptor over: it gets a duplicate.
-        guard let stream = fdopendir(dup(descriptor.rawValue)) else { return }
+    /// Makes names in a folder last over a power cut.
+    func syncFolder(_ name: String) throws(Errno) {
+        let folder = try OwnedDescriptor.open(name, at: root, O_RDONLY | O_DIRECTORY)
+        _ = try retryingOnInterrupt { fsync(folder.rawValue) }
+    }
+
+    /// Calls `body` with the name of everything in a folder.
+    func forEachName(in folder: String, _ body: (String) -> Void) {
+        // A description of its own, closed on exec, that fdopendir takes over.
+        let descriptor = mcfs_openat(root.rawValue, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+        guard descriptor >= 0 else { return }
+        guard let stream = fdopendir(descriptor) else {
+            close(descriptor)
+            return
+        }
         defer { closedir(stream) }
         while let entry = readdir(stream) {
             let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
                 String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
             }
-            if name == "." || name == ".." { continue }
-            var status = stat()
-            if fstatat(descriptor.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 { body(name, status) }
+            if name != "." && name != ".." { body(name) }
         }
     }
 
-    /// Marks a content as used now, for the order of eviction. The modification time stays: `SyncPoint` relies on it.
+    /// Calls `body` with every file of a folder: its name in it and its status.
+    func forEachFile(in folder: String, _ body: (String, stat) -> Void) {
+        forEachName(in: folder) { name in
+            if let status = status("\(folder)/\(name)") { body(name, status) }
+        }
+    }
+
+    /// Marks a content as used now, for the order of eviction after a crash.
     func touch(_ descriptor: OwnedDescriptor) {
-        let times = [timespec(tv_sec: 0, tv_nsec: Int(UTIME_NOW)), timespec(tv_sec: 0, tv_nsec: Int(UTIME_OMIT))]
+        let times = [timespec(tv_sec: 0, tv_nsec: mcfs_utime_now), timespec(tv_sec: 0, tv_nsec: mcfs_utime_omit)]
         _ = futimens(descriptor.rawValue, times)
     }
 
-    func flushFileSystem() { _ = mcfs_syncfs(root.rawValue) }
+    /// A file of the file system that the cache's files are on; without a name.
+    func sampleFile() -> OwnedDescriptor? {
+        if let file = try? OwnedDescriptor.open("tmp", at: root, O_RDWR | mcfs_o_tmpfile) { return file }
+        defer { remove("tmp/sample") }
+        return try? open("tmp/sample", O_RDWR | O_CREAT)
+    }
 }
-
-private let UTIME_NOW = (1 << 30) - 1
-private let UTIME_OMIT = (1 << 30) - 2

@@ -9,6 +9,7 @@ package final class CachedFile: Sendable {
     /// Of the bytes when this was opened.
     private let generation: Int
     private let readAhead: Mutex<ReadAhead>
+    private let handedOut = Mutex(StoredFile?.none)
 
     init(_ content: FileContent, _ use: BlobUse, _ cache: ChunkCache) {
         self.content = content
@@ -23,8 +24,14 @@ package final class CachedFile: Sendable {
     package var isComplete: Bool { use.blob.isComplete }
 
     /// The cache's file, byte for byte the content, where all of it is local and checked. An eviction unlinks it: who
-    /// has it keeps it.
-    package var completeFile: OwnedDescriptor? { use.blob.completeFile }
+    /// has it keeps it, and its space is booked as long as this lives.
+    package var completeFile: OwnedDescriptor? {
+        let file = use.blob.completeFile
+        handedOut.withLock { handedOut in
+            if let file { handedOut = file }
+        }
+        return file?.descriptor
+    }
 
     /// Fetches what is missing of `range`, which must lie in the file, behind what readers wait for. Nobody hears of it.
     package func expect(_ range: ByteRange) {
@@ -47,6 +54,9 @@ package final class CachedFile: Sendable {
         _ range: ByteRange, makeWaiter: () -> any ReadWaiter
     ) throws(MCFSError) -> ReadOutcome {
         precondition(!range.isEmpty && range.upperBound <= content.size, "a read beyond the end of the file")
+        guard content.size <= ChunkCache.contentBytesMax else {
+            throw MCFSError(.corrupt, "\(content.id) has \(content.size) bytes, says its origin, which nothing has")
+        }
         let ahead = readAhead.withLock { $0.advance(range, size: content.size) }
         let lookup: Blob.Lookup
         do {
@@ -61,12 +71,12 @@ package final class CachedFile: Sendable {
         }
         switch consume lookup {
         case .region(let region):
-            cache.counters.withLock { $0.hits += 1 }
+            cache.hits.add(1, ordering: .relaxed)
             if let ahead { cache.readAhead(ahead, of: use, content) }
             return .region(region)
-        case .pending(let unclaimed, let isFetching):
+        case .pending(let unclaimed, let fetched):
             cache.counters.withLock { $0.misses += 1 }
-            cache.serve(unclaimed, of: use, content, isFetching: isFetching)
+            cache.serve(unclaimed, fetched: fetched, of: use, content)
             if let ahead { cache.readAhead(ahead, of: use, content) }
             return .pending
         }
@@ -75,15 +85,15 @@ package final class CachedFile: Sendable {
 
 extension ChunkCache {
     /// Brings the chunks of a read that waits: from the memory of what could not be kept, else from the origin.
-    fileprivate func serve(_ chunks: [Int], of use: BlobUse, _ content: FileContent, isFetching: Bool) {
+    fileprivate func serve(_ chunks: [Int], fetched: Set<Int>, of use: BlobUse, _ content: FileContent) {
         var missing: [Int] = []
         for chunk in chunks {
-            if let buffer = overflow.find(use.blob.id, chunk) {
-                use.blob.answer(use.blob.deliverFromMemory(chunk, UnsafeRawBufferPointer(buffer.bytes)))
+            if let buffer = overflow.find(content.key, chunk) {
+                use.blob.deliverFromMemory(chunk, buffer)
             } else {
                 missing.append(chunk)
             }
         }
-        fetch(missing, of: use, content, isFetching: isFetching)
+        fetch(missing, fetched: fetched, of: use, content)
     }
 }

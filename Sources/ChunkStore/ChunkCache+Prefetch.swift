@@ -16,7 +16,7 @@ extension ChunkCache {
     package func prefetch(
         _ contents: [FileContent], progress: any ProgressReporter, isCancelled: @escaping @Sendable () -> Bool
     ) throws(MCFSError) {
-        let total = contents.reduce(0) { $0 + $1.size }
+        let total = Self.sum(contents)
         guard total <= configuration.bytesMax else {
             throw MCFSError(
                 .noSpace,
@@ -50,11 +50,11 @@ extension ChunkCache {
 
     private func isLocal(_ content: FileContent) -> Bool {
         guard localBytes(of: content.id, size: content.size) == content.size else { return false }
-        return table.useIfActive(content.id)?.blob.isComplete ?? true
+        return table.useIfActive(content.key)?.blob.isComplete ?? true
     }
 
     private func localBytes(of contents: [FileContent]) -> UInt64 {
-        contents.reduce(0) { $0 + localBytes(of: $1.id, size: $1.size) }
+        contents.reduce(0) { $0.addingClamped(localBytes(of: $1.id, size: $1.size)) }
     }
 
     /// Fetches what is missing and unclaimed. `isCancelled` is asked every half second.
@@ -104,11 +104,11 @@ extension ChunkCache {
                     groups.append([content])
                     bytes = 0
                 }
-                bytes += content.size
+                bytes = bytes.addingClamped(content.size)
             }
         }
         return groups
     }
 
-    private static func sum(_ contents: [FileContent]) -> UInt64 { contents.reduce(0) { $0 + $1.size } }
+    private static func sum(_ contents: [FileContent]) -> UInt64 { contents.reduce(0) { $0.addingClamped($1.size) } }
 }

@@ -1,4 +1,3 @@
-import Glibc
 package import MCFSCore
 
 extension ChunkCache {
@@ -24,23 +23,23 @@ extension ChunkCache {
         progress: any ProgressReporter, isCancelled: () -> Bool = { false }
     ) throws(MCFSError) -> Verification {
         var result = Verification()
-        let total = index.used
-        for id in index.ids.sorted(by: { $0.description < $1.description }) {
+        let total = space.used
+        for key in space.keys {
             if isCancelled() { throw MCFSError(.cancelled, "the verification was cancelled") }
-            guard let file = try? directory.openIfThere(CacheDirectory.complete(id), O_RDONLY),
-                let status = try? file.status()
-            else { continue }
-            let size = UInt64(status.st_size)
-            guard id.kind != .origin else {
+            let use = table.use(key)
+            guard let file = use.blob.completeFile else { continue }
+            guard key.id.kind != .origin else {
                 result.unverifiable += 1
                 continue
             }
             result.checked += 1
-            result.bytes += size
-            if !((try? ContentHasher.matches(id, file, size: size)) ?? false) {
+            result.bytes += key.size
+            if !((try? ContentHasher.matches(key.id, file.descriptor, size: key.size)) ?? false) {
                 result.findings.append(
-                    Finding(id: id, message: "the local bytes of \(id) do not match their digest; they were dropped"))
-                _ = evict([id])
+                    Finding(
+                        id: key.id, message: "the local bytes of \(key.id) do not match their digest; they were dropped"
+                    ))
+                _ = evict([key])
             }
             progress.report(phase: "verifying", done: result.bytes, total: total)
         }

@@ -5,31 +5,41 @@ package import MCFSCore
 
 /// The chunk cache of a cache directory: what was fetched once is served from local files ever after.
 ///
-/// A miss goes `CachedFile.read` → `FetchPlanner` (claims chunks, makes jobs) → `FetchQueue` (a thread) → the source → `FillSink` (cuts
-/// pieces) → `WorkQueue` (writes, marks, hashes) → the waiters. One chunk is fetched once, however many wait for it.
+/// A miss goes `CachedFile.read` → `FetchPlanner` (claims chunks, makes jobs) → `FetchQueue` (a thread; memory and room on disk
+/// are reserved) → the source → `FillSink` (cuts pieces) → `WorkQueue` → `Blob` (its writer: writes, marks) → the waiters. One
+/// chunk is fetched once, however many wait for it.
 ///
 /// Thread safe. One per cache directory and machine: the daemon's lock sees to that.
 package final class ChunkCache: ContentSink {
     package let configuration: CacheConfiguration
     let directory: CacheDirectory
-    let index = LocalIndex()
+    let space: Space
     let table: BlobTable
     let planner: FetchPlanner
     let logger: Logger
-    /// Each has one thread, and a content has always the same one: two threads that write to one file wait for each other in the kernel.
-    private let writers: [WorkQueue]
-    private let budget: InFlightBudget
+    let evictor: Evictor
+    let counters = Mutex(CacheStatistics())
+    let hits = Atomic<UInt64>(0)
+    let overflow = Overflow()
+    private let context: BlobContext
+    private let writers: WorkQueue
+    private let memory: MemoryBudget
     private let pool: BufferPool
     private let waiting = Guarded(Waiting())
     private let queue: FetchQueue
-    /// Most bytes of buffers that are kept for their next use.
-    private static let pooledBytesMax = 24 << 20
-    let counters = Mutex(CacheStatistics())
-    private let recentErrors = Mutex<[(message: String, at: ContinuousClock.Instant)]>([])
-    let overflow = Overflow()
     private let flusher: Flusher
+    private let recentErrors = Mutex<[(message: String, at: ContinuousClock.Instant)]>([])
     private let temporaryNumber = Atomic<UInt64>(0)
     private let discardObservers = Mutex<[@Sendable (BlobID) -> Void]>([])
+
+    /// Most bytes of buffers that are kept for their next use.
+    private static let pooledBytesMax = 24 << 20
+    /// Of a source that is read from its first byte to its last: bytes that may be on their way to the disk.
+    private static let streamBytes: UInt64 = 8 << 20
+    /// A stream takes as long as it takes; the transport ends one that stalls.
+    private static let streamDeadline = Duration.seconds(24 * 3600)
+    /// Larger contents are not believed, in bytes: no origin has them, and numbers behind this door add up.
+    package static let contentBytesMax: UInt64 = 1 << 46
 
     /// - Throws: `localIO` where the directory cannot be used.
     package init(
@@ -38,33 +48,38 @@ package final class ChunkCache: ContentSink {
     ) throws(MCFSError) {
         self.configuration = configuration
         self.logger = logger
-        directory = try CacheDirectory(path)
-        let syncPoint = SyncPoint(directory)
-        let link = Link()
+        let directory = try CacheDirectory(path, token: configuration.mountToken.map { MountToken(text: $0) })
+        self.directory = directory
+        space = Space(bytesMax: configuration.bytesMax)
+        let dirty = DirtyContents()
+        let start = CacheStart(directory, space, dirty)
+        context = BlobContext(
+            directory, space, dirty, hashThreads: configuration.storeThreads, unproven: start.unproven)
         table = BlobTable(
-            directory: directory, index: index, chunkSize: configuration.chunkSize
-        ) { use in link.cache?.finishLater(use) }
-        planner = FetchPlanner(smallContentMax: configuration.chunkSize, table: table, index: index)
-        writers = (0..<max(1, configuration.storeThreads)).map { _ in WorkQueue("mcfs-store", threads: 1) }
-        budget = InFlightBudget(bytes: configuration.inFlightBytesMax)
+            context, chunkSize: configuration.chunkSize,
+            idleMax: min(configuration.idleContentsMax, Self.descriptorsMax() / 8))
+        planner = FetchPlanner(smallContentMax: configuration.chunkSize, table: table, space: space)
+        evictor = Evictor(space: space, table: table)
+        writers = WorkQueue("mcfs-store", threads: configuration.storeThreads)
+        memory = MemoryBudget(bytes: configuration.inFlightBytesMax)
         pool = BufferPool(bufferBytes: Int(configuration.chunkSize), bytesMax: Self.pooledBytesMax)
-        flusher = Flusher(directory, table, syncPoint)
+        flusher = Flusher(context, table)
+        let link = Link()
         // The threads get at the cache through a reference that ends with it.
         queue = FetchQueue(threads: configuration.fetchThreads) { job in link.cache?.run(job) }
         link.set(self)
-        // Before anything new is written there.
-        directory.forEachFile(in: "tmp") { [directory] name, _ in directory.remove("tmp/\(name)") }
-        if syncPoint.trustedUntil == nil {
-            startThread("mcfs-scan") { [index, directory] in index.scan(directory, syncPoint) }
-        } else {
-            // What another boot left must be judged before this boot signs for the cache.
-            index.scan(directory, syncPoint)
-            do { try syncPoint.write(syncedUntil: 0, in: directory) } catch {
-                throw MCFSError(localIO: "write to the cache directory \(path)", error)
-            }
-        }
+        context.set(observer: self, table: table)
+        startThread("mcfs-scan") { start.scan() }
+        startThread("mcfs-evict") { [evictor] in evictor.run() }
         startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
         flusher.start(every: configuration.syncInterval)
+    }
+
+    /// How many files the process may have open.
+    private static func descriptorsMax() -> Int {
+        var limit = rlimit()
+        return getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0
+            ? Int(clamping: limit.rlim_cur) : 1024
     }
 
     /// Breaks the circle between the cache and its threads.
@@ -80,11 +95,23 @@ package final class ChunkCache: ContentSink {
         discardObservers.withLock { $0.append(observer) }
     }
 
-    package var statistics: CacheStatistics { counters.withLock { $0 } }
-
-    package var usage: CacheUsage {
-        CacheUsage(bytesUsed: index.used, bytesMax: configuration.bytesMax, bytesPinned: index.pinnedBytes)
+    package var statistics: CacheStatistics {
+        var result = counters.withLock { $0 }
+        result.hits = hits.load(ordering: .relaxed)
+        return result
     }
+
+    /// Of what is known so far, while the cache is being scanned after its start.
+    package var usage: CacheUsage {
+        CacheUsage(bytesUsed: space.used, bytesMax: configuration.bytesMax, bytesPinned: space.pinnedBytes)
+    }
+
+    /// Whether all that earlier starts left is known. Before, what is local is looked up on the disk.
+    package var isScanned: Bool { space.isScanned }
+
+    /// - Returns: whether all is known by then.
+    @discardableResult
+    package func waitUntilScanned(_ deadline: Deadline) -> Bool { space.waitUntilScanned(deadline) }
 
     /// What went wrong lately, newest last: one sentence each, at most 16, none older than ten minutes.
     package var problems: [String] {
@@ -101,34 +128,60 @@ package final class ChunkCache: ContentSink {
     }
 
     /// A file of the file system that the cache's files are on.
-    package var sampleFile: OwnedDescriptor? { try? directory.openIfThere(SyncPoint.name, O_RDONLY) }
+    package var sampleFile: OwnedDescriptor? { directory.sampleFile() }
 
-    /// Bytes of a content that are local. Cheap enough for `ls -lR`.
-    package func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size == 0 ? 0 : min(size, index.localBytes(id)) }
+    /// Bytes of a content that are local. Cheap enough for `ls -lR`, once the cache is scanned.
+    package func localBytes(of id: BlobID, size: UInt64) -> UInt64 {
+        if size == 0 { return 0 }
+        let key = ContentKey(id, size: size)
+        return space.localBytes(key) ?? table.use(key).blob.localBytes
+    }
 
     /// Opens a content for reading. The read-ahead window belongs to what is returned.
     package func open(_ content: FileContent) -> CachedFile {
-        let use = table.use(content.id, size: content.size)
-        if index.touch(content.id), let file = use.blob.state.withLock({ $0.file }) {
-            directory.touch(file)
+        let use = table.use(content.key)
+        if space.touch(content.key), let file = use.blob.state.withLock({ $0.file }) {
+            directory.touch(file.descriptor)
         }
         return CachedFile(content, use, self)
     }
 
-    func nextTemporaryNumber() -> UInt64 { temporaryNumber.add(1, ordering: .relaxed).newValue }
+    func nextTemporaryName() -> String { "tmp/\(temporaryNumber.add(1, ordering: .relaxed).newValue)" }
 
-    func noteWrite() { flusher.noteWrite() }
+    /// Replaces the set of what may not be evicted.
+    package func setPinned(_ contents: Set<ContentKey>) { space.setPinned(contents) }
+
+    /// Drops what is local of `contents`, pinned or not. Whoever has one open keeps reading it. - Returns: bytes freed.
+    package func evict(_ contents: [ContentKey]) -> UInt64 {
+        contents.reduce(0) { sum, key in
+            overflow.remove(key)
+            return sum + table.use(key).blob.evict()
+        }
+    }
+
+    /// Drops least recently used contents, never pinned or open complete ones, until at most `bytes` are used.
+    /// - Returns: bytes freed.
+    package func collect(downTo bytes: UInt64) -> UInt64 {
+        space.waitUntilScanned()
+        return evictor.evict(downTo: bytes)
+    }
+
+    /// Blocks until what was written so far is synced.
+    package func waitUntilSynced() { context.dirty.waitUntilFlushed() }
 
     /// Flushes and ends the threads. Reads that wait fail with `cancelled`.
     package func shutDown() {
         let cancelled = MCFSError(.cancelled, "the cache is being closed")
-        for job in queue.end() { giveUp(job.pieces, job, cancelled) }
+        let now = Deadline(after: .zero)
+        for job in queue.end() { giveUp(job.pieces, cancelled, deadline: now) }
         let blobs = waiting.update { waiting in
             waiting.hasEnded = true
             return waiting.all
         }
         for blob in blobs { fail(blob.takeAllReads(), cancelled) }
-        for writer in writers { writer.end() }
+        space.end()
+        writers.end()
+        context.hashing.end()
         flusher.end()
     }
 }
@@ -137,9 +190,9 @@ package final class ChunkCache: ContentSink {
 
 extension ChunkCache {
     /// Fetches what a waiting read lacks.
-    func fetch(_ chunks: [Int], of use: BlobUse, _ content: FileContent, isFetching: Bool) {
-        waiting.update { $0.blobs[use.blob.id] = Waiting.Entry(blob: use.blob) }
-        if isFetching { queue.promote(use.blob, Set(use.blob.grid.chunks(overlapping: ByteRange(0, content.size)))) }
+    func fetch(_ chunks: [Int], fetched: Set<Int>, of use: BlobUse, _ content: FileContent) {
+        waiting.update { $0.blobs[content.key] = Waiting.Entry(blob: use.blob) }
+        if !fetched.isEmpty { queue.promote(use.blob, fetched) }
         schedule(planner.jobs(for: chunks, of: use, content, priority: .demand))
     }
 
@@ -153,11 +206,28 @@ extension ChunkCache {
     }
 
     func schedule(_ jobs: [FetchJob]) {
-        for job in jobs { queue.add(job) }
+        for job in jobs where !queue.add(job) {
+            let error = MCFSError(.failed, "the system gives no thread to fetch with", isTransient: true)
+            giveUp(job.pieces, error, deadline: Deadline(after: .seconds(3600)))
+            job.ended?(error)
+        }
     }
 
     /// Makes one range request. On a thread of the queue.
     private func run(_ job: FetchJob) {
+        let isStream = !job.source.hasRandomAccess
+        let deadline = Deadline(after: isStream ? Self.streamDeadline : configuration.readDeadline)
+        // All that what comes will need, before it is asked for. A stream gets its room on the disk piece by piece.
+        let bytes = job.pieces.reduce(0) { $0 + $1.range.count }
+        let memory = memory.reserve(isStream ? min(bytes, Self.streamBytes) : bytes, until: deadline)
+        guard let memory else {
+            let error = MCFSError(.timedOut, "too much is on its way to the disk", isTransient: true)
+            giveUp(job.pieces, error, deadline: deadline)
+            job.ended?(error)
+            return
+        }
+        if isStream { space.waitUntilScanned(deadline) }
+        let room = isStream ? nil : space.reserve(job.diskBytes, until: deadline)
         counters.withLock { $0.originRequests += 1 }
         // The request itself, and each piece on its way to the disk.
         let open = Guarded((count: 1, error: MCFSError?.none))
@@ -169,19 +239,20 @@ extension ChunkCache {
             }
             if isLast { job.ended?(error) }
         }
-        let sink = FillSink(job, budget: budget, pool: pool) { [self] piece, buffer in
+        let sink = FillSink(job, pool: pool, bytesMax: isStream ? Self.streamBytes : nil) {
+            [self] sink, piece, buffer in
             open.withLock { $0.count += 1 }
-            writer(of: piece.use.blob.id).add { [self] in
-                store(piece, buffer)
-                budget.release(UInt64(buffer.count))
-                close(nil)
+            writers.add { [self] in
+                store(piece, buffer, room) {
+                    if !isStream { memory.release(piece.range.count) }
+                    sink.stored(piece)
+                    close(nil)
+                }
             }
         }
         var failure: MCFSError?
         do {
-            // A stream takes as long as it takes; the transport ends one that stalls.
-            let deadline = job.source.hasRandomAccess ? configuration.readDeadline : .seconds(24 * 3600)
-            try job.source.read(job.range, deadline: Deadline(after: deadline), into: sink)
+            try job.source.read(job.range, deadline: deadline, into: sink)
             if !sink.missing.isEmpty {
                 failure = MCFSError(
                     .originUnavailable, "\(job.source.name) sent fewer bytes than it was asked for", isTransient: true)
@@ -199,23 +270,18 @@ extension ChunkCache {
                 "a fetch failed",
                 metadata: ["source": "\(job.source.name)", "range": "\(job.range)", "error": "\(failure)"])
             note(failure)
-            giveUp(sink.missing, job, failure)
+            giveUp(sink.missing, failure, deadline: deadline)
         }
         close(failure)
     }
 
     /// Answers those who wait for pieces that did not come, or asks for them again.
-    private func giveUp(_ pieces: [FetchPiece], _ job: FetchJob, _ error: MCFSError) {
+    private func giveUp(_ pieces: [FetchPiece], _ error: MCFSError, deadline: Deadline) {
         for piece in pieces {
-            let (failed, isWanted) = piece.use.blob.release(piece.chunk, error)
+            let (failed, isWanted) = piece.use.blob.release(piece.chunk, error, deadline: deadline)
             fail(failed, error)
-            if isWanted { refetch(piece, job.source) }
+            if isWanted { fetchWanted(piece.use) }
         }
-    }
-
-    private func refetch(_ piece: FetchPiece, _ source: any ByteSource) {
-        guard !piece.use.blob.claim(piece.chunk..<piece.chunk + 1).isEmpty else { return }
-        queue.add(FetchJob(source, [piece], priority: .demand))
     }
 
     func fail(_ reads: [PendingRead], _ error: MCFSError) {
@@ -224,97 +290,81 @@ extension ChunkCache {
         for read in reads { read.waiter.complete(.failure(error)) }
     }
 
-    /// Writes a piece that came. On a thread of `writers`.
-    private func store(_ piece: FetchPiece, _ buffer: MemoryBuffer) {
+    /// Keeps a piece that came, or gives it to those who wait. On a thread of `writers`; `then` is called at its end, maybe on
+    /// another.
+    private func store(
+        _ piece: FetchPiece, _ buffer: MemoryBuffer, _ room: SpaceReservation?, then: @escaping @Sendable () -> Void
+    ) {
         let blob = piece.use.blob
-        let bytes = UnsafeRawBufferPointer(buffer.bytes)
-        guard reserve(blob.id, UInt64(buffer.count)) else { return deliver(piece, buffer) }
-        do throws(Errno) {
-            switch try blob.store(piece.chunk, bytes) {
-            case .kept(let ready): blob.answer(ready, holding: (piece.chunk, buffer))
-            case .superseded(let ready):
-                index.unreserve(blob.id, UInt64(buffer.count))
-                blob.answer(ready)
+        let diskBytes = piece.diskBytes
+        blob.write { [self] in
+            // Where there was no room for all of the range there may be some for this.
+            let room = room ?? space.reserve(diskBytes, until: Deadline(after: .zero))
+            if !blob.store(piece.chunk, buffer, room) {
+                counters.withLock { $0.unkept += 1 }
+                overflow.add(blob.key, piece.chunk, buffer)
+                blob.deliverFromMemory(piece.chunk, buffer)
             }
-            flusher.noteWrite()
-        } catch {
-            index.unreserve(blob.id, UInt64(buffer.count))
-            note(MCFSError(localIO: "write to the cache directory \(directory.path)", error))
-            return deliver(piece, buffer)
-        }
-        finish(piece.use)
-    }
-
-    /// Serves a piece that the cache cannot keep.
-    private func deliver(_ piece: FetchPiece, _ buffer: MemoryBuffer) {
-        counters.withLock { $0.unkept += 1 }
-        overflow.add(piece.use.blob.id, piece.chunk, buffer)
-        piece.use.blob.answer(piece.use.blob.deliverFromMemory(piece.chunk, UnsafeRawBufferPointer(buffer.bytes)))
-    }
-
-    private func writer(of id: BlobID) -> WorkQueue {
-        writers[Int(UInt(bitPattern: id.hashValue) % UInt(writers.count))]
-    }
-
-    private func finishLater(_ use: BlobUse) { writer(of: use.blob.id).add { [self] in finish(use) } }
-
-    /// Goes on towards a complete file.
-    func finish(_ use: BlobUse) {
-        let blob = use.blob
-        switch blob.finishIfFull() {
-        case .notYet: break
-        case .complete(let reads): blob.answer(reads)
-        case .refetch:
-            _ = index.remove(blob.id)
-            counters.withLock { $0.corruptions += 1 }
-            logger.warning(
-                "fetched bytes have a wrong digest; fetching them again", metadata: ["content": "\(blob.id)"])
-            fetchWanted(use)
-        case .wrong(let reads, let error):
-            _ = index.remove(blob.id)
-            counters.withLock { $0.corruptions += 1 }
-            logger.error("fetched bytes have a wrong digest", metadata: ["content": "\(blob.id)"])
-            note(error)
-            fail(reads, error)
-            // On a thread of its own: the kernel waits for reads in flight before it drops pages.
-            let observers = discardObservers.withLock { $0 }
-            startThread("mcfs-discard") { for observer in observers { observer(blob.id) } }
+            room?.release(diskBytes)
+            then()
         }
     }
 
-    /// Fetches again what waiting reads lack and nobody fetches: after an eviction or a wrong digest.
-    func fetchWanted(_ use: BlobUse) {
+    /// Fetches again what waiting reads lack and nobody fetches.
+    private func fetchWanted(_ use: BlobUse) {
         guard let (chunks, content) = use.blob.wanted() else { return }
         schedule(planner.jobs(for: chunks, of: use, content, priority: .demand))
     }
 
     /// Fails reads whose deadline has passed. Runs until the cache is closed; sleeps while nobody waits.
     private static func expireReads(_ waiting: Guarded<Waiting>) {
+        let error = MCFSError(.timedOut, "no bytes came within the deadline", isTransient: true)
         while true {
             let blobs = waiting.wait { $0.blobs.isEmpty && !$0.hasEnded ? nil : $0.all } ?? []
             if waiting.withLock({ $0.hasEnded }) { return }
             for blob in blobs {
-                for read in blob.takeExpired() {
-                    read.waiter.complete(
-                        .failure(MCFSError(.timedOut, "no bytes came within the deadline", isTransient: true)))
-                }
+                for read in blob.takeExpired(error) { read.waiter.complete(.failure(error)) }
             }
             // Asked under the lock: a read is registered after it joined its blob.
             waiting.withLock { waiting in
-                for (id, entry) in waiting.blobs where !(entry.blob?.isAwaited ?? false) { waiting.blobs[id] = nil }
+                for (key, entry) in waiting.blobs where !(entry.blob?.isAwaited ?? false) { waiting.blobs[key] = nil }
             }
             _ = waiting.wait(until: Deadline(after: .milliseconds(100))) { $0.hasEnded ? true : nil }
         }
     }
 }
 
-/// The blobs that reads wait for. Holds them weakly: a read keeps its blob itself.
+extension ChunkCache: BlobObserver {
+    func wantsChunks(_ key: ContentKey) {
+        overflow.remove(key)
+        if let use = table.useIfActive(key) { fetchWanted(use) }
+    }
+
+    func foundCorrupt(_ key: ContentKey, _ error: MCFSError?, _ reads: [PendingRead], wasServed: Bool) {
+        counters.withLock { $0.corruptions += 1 }
+        guard let error else {
+            return logger.warning(
+                "fetched bytes have a wrong digest; fetching them again", metadata: ["content": "\(key.id)"])
+        }
+        logger.error("a content is not what it should be", metadata: ["reason": "\(error)"])
+        note(error)
+        fail(reads, error)
+        guard wasServed else { return }
+        // On a thread of its own: the kernel waits for reads in flight before it drops pages.
+        let observers = discardObservers.withLock { $0 }
+        startThread("mcfs-discard") { for observer in observers { observer(key.id) } }
+    }
+
+    func couldNotKeep(_ key: ContentKey, _ error: MCFSError) { note(error) }
+}
+
+/// The contents that reads wait for. Holds them weakly: a read keeps its content itself.
 private struct Waiting {
     struct Entry {
         weak var blob: Blob?
     }
 
-    var blobs: [BlobID: Entry] = [:]
+    var blobs: [ContentKey: Entry] = [:]
     var hasEnded = false
 
     var all: [Blob] { blobs.values.compactMap(\.blob) }

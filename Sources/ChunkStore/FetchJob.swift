@@ -19,6 +19,9 @@ struct FetchPiece {
     let chunk: Int
     /// In the source.
     let range: ByteRange
+
+    /// What it takes on disk, without the map of its content.
+    var diskBytes: UInt64 { Space.diskBytes(range.count) }
 }
 
 /// One range request to make: pieces in the order of their offsets, each claimed for this job.
@@ -43,6 +46,20 @@ final class FetchJob: @unchecked Sendable {
         // A source that knows no ranges is read from its first byte.
         let first = source.hasRandomAccess ? pieces[0].range.lowerBound : 0
         range = ByteRange(first, pieces[pieces.count - 1].range.upperBound)
+    }
+
+    /// What the pieces take on disk at most, with the maps of their contents.
+    var diskBytes: UInt64 {
+        var bytes: UInt64 = 0
+        var last: Blob?
+        for piece in pieces {
+            bytes += piece.diskBytes
+            if piece.use.blob !== last {
+                bytes += MapFile.diskBytes(piece.use.blob.grid, population: pieces.count)
+                last = piece.use.blob
+            }
+        }
+        return bytes
     }
 
     /// Takes over another job that continues this one.

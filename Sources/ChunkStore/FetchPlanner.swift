@@ -15,7 +15,7 @@ struct FetchPlanner: Sendable {
     static let prefetchGapShare: UInt64 = 8
 
     let table: BlobTable
-    let index: LocalIndex
+    let space: Space
 
     /// The jobs that bring `chunks` of a content; the first one serves the reader. Chunks that are claimed by others are left out.
     ///
@@ -52,8 +52,8 @@ struct FetchPlanner: Sendable {
     ) -> [FetchJob] {
         guard let source = contents.first?.source else { return [] }
         var pieces: [FetchPiece] = []
-        for content in contents.sorted(by: { $0.offset < $1.offset }) where !isComplete(content.id, content.size) {
-            let use = table.use(content.id, size: content.size)
+        for content in contents.sorted(by: { $0.offset < $1.offset }) where !isComplete(content.key) {
+            let use = table.use(content.key)
             pieces += use.blob.claim(0..<use.blob.grid.chunkCount).map { piece(use, $0, content.offset) }
         }
         if pieces.isEmpty { return [] }
@@ -75,14 +75,15 @@ struct FetchPlanner: Sendable {
             ?? [Content(id: content.id, size: content.size, source: 0, offset: content.offset)]
         var pieces: [FetchPiece] = []
         var end = range.lowerBound
-        for neighbour in contents where neighbour.size > 0 && !isComplete(neighbour.id, neighbour.size) {
+        for neighbour in contents
+        where neighbour.size > 0 && !isComplete(ContentKey(neighbour.id, size: neighbour.size)) {
             let (limit, overflow) = neighbour.offset.addingReportingOverflow(neighbour.size)
             guard !overflow, neighbour.offset < range.upperBound else { continue }
             // In coordinates of the content.
             let low = max(range.lowerBound, neighbour.offset) - neighbour.offset
             let high = min(range.upperBound, limit) - neighbour.offset
             guard low < high else { continue }
-            let use = table.use(neighbour.id, size: neighbour.size)
+            let use = table.use(ContentKey(neighbour.id, size: neighbour.size))
             for chunk in use.blob.grid.chunks(within: ByteRange(low, high)) {
                 let piece = piece(use, chunk, neighbour.offset)
                 // Contents that overlap (a hostile layer) are fetched one at a time.
@@ -94,8 +95,8 @@ struct FetchPlanner: Sendable {
         return pieces
     }
 
-    private func isComplete(_ id: BlobID, _ size: UInt64) -> Bool {
-        index.localBytes(id) == size && !table.isActive(id)
+    private func isComplete(_ key: ContentKey) -> Bool {
+        space.localBytes(key) == key.size && !table.isActive(key)
     }
 
     /// Cuts pieces in order into ranges of a bounded length without big holes.

@@ -1,13 +1,16 @@
 import MCFSCore
 
 /// Jobs that wait for a thread, in the order of their priority, and the threads. Where all threads are busy, a job that
-/// continues one that waits becomes part of it, so that neighbouring misses are one request.
+/// continues one that came lately becomes part of it, so that neighbouring misses are one request.
 final class FetchQueue: Sendable {
     /// Longest range that joined jobs may reach, in bytes.
     static let rangeBytesMax: UInt64 = 8 << 20
 
-    private struct State {
-        var waiting: [FetchJob] = []
+    fileprivate struct State {
+        /// By priority; jobs before the heads are taken.
+        var waiting: [[FetchJob?]] = FetchPriority.allCases.map { _ in [] }
+        var heads = FetchPriority.allCases.map { _ in 0 }
+        var count = 0
         var threads = 0
         var idle = 0
         var prefetching = 0
@@ -24,21 +27,38 @@ final class FetchQueue: Sendable {
         self.run = run
     }
 
-    func add(_ job: FetchJob) {
-        let needsThread = state.update { state -> Bool in
-            if state.hasEnded { return false }
+    /// - Returns: whether somebody will run it; false where the system gives no thread, or the queue has ended.
+    func add(_ job: FetchJob) -> Bool {
+        enum Outcome { case taken, refused, needsThread }
+        let outcome = state.updateForOne { state -> Outcome in
+            if state.hasEnded { return .refused }
             // Where a connection is free, two requests are faster than one.
-            let isBusy = state.waiting.count >= state.idle + threadsMax - state.threads
-            if isBusy, let before = state.waiting.last(where: { Self.canJoin($0, job) }) {
-                before.append(job)
-                return false
+            let isBusy = state.count >= state.idle + threadsMax - state.threads
+            if isBusy,
+                let before = state.lately(job.priority).last(where: { $0.map { Self.canJoin($0, job) } ?? false })
+            {
+                before?.append(job)
+                return .taken
             }
-            state.waiting.append(job)
-            guard state.waiting.count > state.idle, state.threads < threadsMax else { return false }
+            state.append(job)
+            guard state.count > state.idle, state.threads < threadsMax else { return .taken }
             state.threads += 1
-            return true
+            return .needsThread
         }
-        if needsThread { startThread("mcfs-fetch") { [self] in work() } }
+        guard outcome == .needsThread else { return outcome == .taken }
+        if startWorker() { return true }
+        return state.withLock { state in
+            state.threads -= 1
+            // Others will come to it.
+            if state.threads > 0 { return true }
+            state.remove(job)
+            return false
+        }
+    }
+
+    private func startWorker() -> Bool {
+        startThread("mcfs-fetch") { [self] in work() }
+        return true
     }
 
     private static func canJoin(_ before: FetchJob, _ next: FetchJob) -> Bool {
@@ -47,24 +67,31 @@ final class FetchQueue: Sendable {
             && before.range.count + next.range.count <= rangeBytesMax
     }
 
-    /// A reader waits for a chunk that a waiting job will bring.
+    /// A reader waits for chunks that a waiting job will bring.
     func promote(_ blob: Blob, _ chunks: Set<Int>) {
-        state.update { state in
-            for job in state.waiting
-            where job.priority != .demand
-                && job.pieces.contains(where: { $0.use.blob === blob && chunks.contains($0.chunk) })
-            {
-                job.priority = .demand
+        state.withLock { state in
+            for priority in [FetchPriority.readAhead, .prefetch] {
+                for index in state.heads[priority.rawValue]..<state.waiting[priority.rawValue].count {
+                    guard let job = state.waiting[priority.rawValue][index],
+                        job.pieces.contains(where: { $0.use.blob === blob && chunks.contains($0.chunk) })
+                    else { continue }
+                    state.waiting[priority.rawValue][index] = nil
+                    state.count -= 1
+                    job.priority = .demand
+                    state.append(job)
+                }
             }
         }
+        // A thread that may not prefetch may take it now.
+        state.updateForOne { _ in }
     }
 
     /// Takes out all that wait; threads end when they are idle.
     func end() -> [FetchJob] {
         state.update { state in
             state.hasEnded = true
-            defer { state.waiting = [] }
-            return state.waiting
+            defer { state.waiting = FetchPriority.allCases.map { _ in [] } }
+            return state.waiting.joined().compactMap { $0 }
         }
     }
 
@@ -72,7 +99,7 @@ final class FetchQueue: Sendable {
         while let job = next() {
             let isPrefetch = job.priority == .prefetch
             run(job)
-            if isPrefetch { state.update { $0.prefetching -= 1 } }
+            if isPrefetch { state.withLock { $0.prefetching -= 1 } }
         }
     }
 
@@ -86,16 +113,48 @@ final class FetchQueue: Sendable {
                 state.threads -= 1
                 return .some(nil)
             }
-            let candidates = state.waiting.indices.filter {
-                state.waiting[$0].priority != .prefetch || state.prefetching < prefetchMax
-            }
-            guard let first = candidates.min(by: { state.waiting[$0].priority < state.waiting[$1].priority }) else {
-                return nil
-            }
-            let job = state.waiting.remove(at: first)
+            guard
+                let job = state.takeFirst(.demand) ?? state.takeFirst(.readAhead)
+                    ?? (state.prefetching < prefetchMax ? state.takeFirst(.prefetch) : nil)
+            else { return nil }
             if job.priority == .prefetch { state.prefetching += 1 }
             state.idle -= 1
             return .some(job)
         } ?? nil
+    }
+}
+
+extension FetchQueue.State {
+    /// Jobs that a new one is compared with.
+    fileprivate func lately(_ priority: FetchPriority) -> ArraySlice<FetchJob?> {
+        waiting[priority.rawValue][heads[priority.rawValue]...].suffix(64)
+    }
+
+    fileprivate mutating func append(_ job: FetchJob) {
+        waiting[job.priority.rawValue].append(job)
+        count += 1
+    }
+
+    fileprivate mutating func takeFirst(_ priority: FetchPriority) -> FetchJob? {
+        let queue = priority.rawValue
+        while heads[queue] < waiting[queue].count {
+            defer { heads[queue] += 1 }
+            guard let job = waiting[queue][heads[queue]] else { continue }
+            // What was taken must not keep its pieces.
+            waiting[queue][heads[queue]] = nil
+            count -= 1
+            return job
+        }
+        waiting[queue].removeAll(keepingCapacity: true)
+        heads[queue] = 0
+        return nil
+    }
+
+    fileprivate mutating func remove(_ job: FetchJob) {
+        for queue in waiting.indices {
+            guard let index = waiting[queue].firstIndex(where: { $0 === job }) else { continue }
+            waiting[queue][index] = nil
+            count -= 1
+        }
     }
 }

@@ -1,34 +1,38 @@
 import MCFSCore
+import Synchronization
 
 /// Cuts the bytes of one range into the pieces they belong to and hands each on as it is whole. Bytes between pieces
-/// (headers and padding of a layer, members that are local already) are passed over.
+/// (headers and padding of a layer, members that are local already) are passed over. Never waits: the memory for what comes was
+/// reserved before it was asked for; a stream, which is too long for that, is told to wait when too much of it is on its way to
+/// the disk.
 final class FillSink: ByteSink, @unchecked Sendable {
     // @unchecked: a source calls `write` never concurrently, and the job's thread looks at the rest after the read.
-    private let job: FetchJob
     private var pieces: [FetchPiece?]
     private var next = 0
     private var position: UInt64
     private var buffer: MemoryBuffer?
     private var filled = 0
-    private let budget: InFlightBudget
     private let pool: BufferPool
-    private let store: (FetchPiece, MemoryBuffer) -> Void
+    /// Of a stream.
+    private let bytesMax: UInt64?
+    private let backlog = Mutex((bytes: UInt64(0), whenDrained: (@Sendable () -> Void)?.none))
+    private let store: (FillSink, FetchPiece, MemoryBuffer) -> Void
     /// Bytes that came.
     private(set) var received: UInt64 = 0
 
-    /// - Parameter store: takes a whole piece; gives its bytes back to `budget` when they are written.
+    /// - Parameters:
+    ///   - bytesMax: bytes that may be on their way to the disk; nil: they were reserved.
+    ///   - store: takes a whole piece; calls `stored` when it is done with it.
     init(
-        _ job: FetchJob, budget: InFlightBudget, pool: BufferPool, store: @escaping (FetchPiece, MemoryBuffer) -> Void
+        _ job: FetchJob, pool: BufferPool, bytesMax: UInt64?,
+        store: @escaping (FillSink, FetchPiece, MemoryBuffer) -> Void
     ) {
-        self.job = job
-        self.budget = budget
         self.pool = pool
+        self.bytesMax = bytesMax
         self.store = store
         pieces = job.pieces
         position = job.range.lowerBound
     }
-
-    deinit { if let buffer { budget.release(UInt64(buffer.count)) } }
 
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         received += UInt64(bytes.count)
@@ -40,13 +44,7 @@ final class FillSink: ByteSink, @unchecked Sendable {
                 continue
             }
             let count = Int(piece.range.count)
-            let target =
-                buffer
-                ?? {
-                    // Waits while too much is on its way to the disk: that slows the origin down, as it should.
-                    budget.take(UInt64(count))
-                    return MemoryBuffer(count: count, pool: pool)
-                }()
+            let target = buffer ?? MemoryBuffer(count: count, pool: pool)
             buffer = target
             let part = min(rest.count, count - filled)
             UnsafeMutableRawBufferPointer(rebasing: target.bytes[filled..<filled + part])
@@ -59,9 +57,30 @@ final class FillSink: ByteSink, @unchecked Sendable {
                 // Lets go of the blob: a stream may have a hundred thousand.
                 pieces[next] = nil
                 next += 1
-                store(piece, target)
+                backlog.withLock { $0.bytes += UInt64(count) }
+                store(self, piece, target)
             }
         }
+    }
+
+    func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool {
+        guard let bytesMax else { return false }
+        return backlog.withLock { backlog in
+            guard backlog.bytes >= bytesMax else { return false }
+            backlog.whenDrained = whenDrained
+            return true
+        }
+    }
+
+    /// A piece is on the disk. From any thread.
+    func stored(_ piece: FetchPiece) {
+        let whenDrained = backlog.withLock { backlog in
+            backlog.bytes -= piece.range.count
+            guard backlog.bytes <= (bytesMax ?? 0) / 2 else { return (@Sendable () -> Void)?.none }
+            defer { backlog.whenDrained = nil }
+            return backlog.whenDrained
+        }
+        whenDrained?()
     }
 
     private func advance(_ rest: inout UnsafeRawBufferPointer, _ count: Int) {
@@ -71,23 +90,4 @@ final class FillSink: ByteSink, @unchecked Sendable {
 
     /// The pieces that did not come.
     var missing: [FetchPiece] { pieces[next...].compactMap { $0 } }
-}
-
-/// Bounds the bytes that came from an origin and are not on disk yet.
-final class InFlightBudget: Sendable {
-    private let free: Guarded<Int64>
-
-    init(bytes: UInt64) { free = Guarded(Int64(bytes)) }
-
-    /// Waits until there is room. More than the whole budget is granted when nothing else is in flight.
-    func take(_ bytes: UInt64) {
-        let whole = free.wait { free -> Bool? in
-            guard free > 0 else { return nil }
-            free -= Int64(bytes)
-            return true
-        }
-        assert(whole == true)
-    }
-
-    func release(_ bytes: UInt64) { free.update { $0 += Int64(bytes) } }
 }

@@ -1,50 +1,100 @@
+internal import CLinux
 import Glibc
 import MCFSCore
+import Synchronization
 
-/// Syncs what was written, now and then, so that a power cut loses little (`SyncPoint`). A thread of its own.
-final class Flusher: Sendable {
-    private let state = Guarded((isDirty: false, hasEnded: false, isRunning: false))
-    private let directory: CacheDirectory
-    private let table: BlobTable
-    private let syncPoint: SyncPoint
+/// The contents that were written since the last flush, also those that are closed.
+final class DirtyContents: Sendable {
+    private let state = Guarded((keys: Set<ContentKey>(), hasEnded: false, isHurried: false, flushing: 0))
 
-    init(_ directory: CacheDirectory, _ table: BlobTable, _ syncPoint: SyncPoint) {
-        self.directory = directory
-        self.table = table
-        self.syncPoint = syncPoint
+    func add(_ key: ContentKey) {
+        let isFirst = state.withLock { state in
+            defer { state.keys.insert(key) }
+            return state.keys.isEmpty
+        }
+        if isFirst { state.update { _ in } }
     }
 
-    func start(every interval: Duration) {
-        state.withLock { $0.isRunning = true }
-        startThread("mcfs-sync") { [self] in
-            while true {
-                let isDirty =
-                    state.wait { state -> Bool? in state.isDirty || state.hasEnded ? state.isDirty : nil } ?? false
-                _ = state.wait(until: Deadline(after: interval)) { $0.hasEnded ? true : nil }
-                if isDirty { flush() }
-                if state.withLock({ $0.hasEnded }) { break }
-            }
-            state.update { $0.isRunning = false }
+    /// Waits until there are some, then for `interval` more, or for the end.
+    func take(after interval: Duration) -> (keys: Set<ContentKey>, isLast: Bool) {
+        _ = state.wait { $0.keys.isEmpty && !$0.hasEnded ? nil : true }
+        _ = state.wait(until: Deadline(after: interval)) { $0.hasEnded || $0.isHurried ? true : nil }
+        return state.withLock { state in
+            defer { state.keys = [] }
+            state.isHurried = false
+            state.flushing = state.keys.count
+            return (state.keys, state.hasEnded)
         }
     }
 
-    func noteWrite() {
-        if state.withLock({ $0.isDirty }) { return }
-        state.update { $0.isDirty = true }
+    /// What was taken is flushed.
+    func flushed() { state.update { $0.flushing = 0 } }
+
+    /// Blocks until all that is dirty now was flushed, without waiting for the interval.
+    func waitUntilFlushed() {
+        state.update { $0.isHurried = true }
+        _ = state.wait { $0.hasEnded || ($0.keys.isEmpty && $0.flushing == 0) ? true : nil }
+        state.update { $0.isHurried = false }
+    }
+
+    func end() { state.update { $0.hasEnded = true } }
+}
+
+/// Syncs what was written, now and then, so that a power cut loses little. A thread of its own.
+///
+/// Only the files that were written are synced, never the whole file system, which may be a busy host's. Their writing is begun
+/// for many at once; then the first sync brings the rest along.
+final class Flusher: Sendable {
+    /// Files that are synced together.
+    private static let batchCount = 256
+
+    private let context: BlobContext
+    private let table: BlobTable
+    private let isRunning = Guarded(false)
+
+    init(_ context: BlobContext, _ table: BlobTable) {
+        self.context = context
+        self.table = table
+    }
+
+    func start(every interval: Duration) {
+        isRunning.withLock { $0 = true }
+        startThread("mcfs-sync") { [self] in
+            while true {
+                let (dirty, isLast) = context.dirty.take(after: interval)
+                let keys = Array(dirty)
+                for start in stride(from: 0, to: keys.count, by: Self.batchCount) {
+                    flush(keys[start..<min(start + Self.batchCount, keys.count)])
+                }
+                context.dirty.flushed()
+                if isLast { break }
+            }
+            isRunning.update { $0 = false }
+        }
     }
 
     /// Flushes a last time and waits for it.
     func end() {
-        state.update { $0.hasEnded = true }
-        _ = state.wait { $0.isRunning ? nil : true }
+        context.dirty.end()
+        _ = isRunning.wait { $0 ? nil : true }
     }
 
-    private func flush() {
-        state.withLock { $0.isDirty = false }
-        let before = Int64(time(nil))
-        let maps = table.all.compactMap { $0.blob.snapshotForSync() }
-        directory.flushFileSystem()
-        for (map, present) in maps { try? map.recordDurable(present) }
-        try? syncPoint.write(syncedUntil: before, in: directory)
+    private func flush(_ keys: ArraySlice<ContentKey>) {
+        // In use meanwhile, so that nobody makes another of the same content.
+        let contents = keys.map { table.use($0) }.compactMap { use in use.blob.unsynced.map { (use, $0) } }
+        for (_, unsynced) in contents { _ = mcfs_begin_writeback(unsynced.file.descriptor.rawValue) }
+        var folders: Set<String> = []
+        for (use, unsynced) in contents.reversed() {
+            do throws(Errno) {
+                _ = try retryingOnInterrupt { fdatasync(unsynced.file.descriptor.rawValue) }
+            } catch {
+                use.blob.couldNotSync(unsynced, error)
+                continue
+            }
+            if let folder = use.blob.wasSynced(unsynced) { folders.insert(folder) }
+        }
+        for folder in folders { try? context.directory.syncFolder(folder) }
+        // A folder that was just made.
+        if !folders.isEmpty { try? context.directory.syncFolder("blobs") }
     }
 }

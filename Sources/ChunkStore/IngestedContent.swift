@@ -9,27 +9,29 @@ package import MCFSCore
 final class IngestedContent: ContentWriter {
     /// Up to this size a content is held in memory, in bytes.
     static let memoryMax: UInt64 = 1 << 20
+    /// How long to wait for room on the disk: what passes by can be fetched again.
+    private static let roomDeadline = Duration.seconds(10)
 
     private let cache: ChunkCache
     private let announced: BlobID?
     private let size: UInt64
     private var written: UInt64 = 0
-    private var sha256: SHA256?
-    private var checker: ContentHasher?
+    /// nil where there is nothing to find out.
+    private var hasher: ContentHasher?
     private var memory: [UInt8] = []
     private var file: (descriptor: OwnedDescriptor, name: String)?
+    /// What it will take on disk; nil: there is no room, and it is only hashed.
+    private let room: SpaceReservation?
     private var isKept = true
 
     init(_ cache: ChunkCache, id: BlobID?, size: UInt64) {
         self.cache = cache
         self.size = size
         announced = id
-        if let id {
-            checker = ContentHasher(id, size: size)
-        } else {
-            sha256 = SHA256()
-        }
+        hasher = id.map { ContentHasher($0, size: size) } ?? ContentHasher()
         if size <= Self.memoryMax { memory.reserveCapacity(Int(size)) }
+        room = size == 0 ? nil : cache.space.reserve(Space.diskBytes(size), until: Deadline(after: Self.roomDeadline))
+        isKept = room != nil
     }
 
     deinit { if let file { cache.directory.remove(file.name) } }
@@ -38,8 +40,7 @@ final class IngestedContent: ContentWriter {
         guard UInt64(bytes.count) <= size - written else {
             throw MCFSError(.corrupt, "more than the announced \(size) bytes of content came")
         }
-        sha256?.update(bufferPointer: bytes)
-        checker?.update(bytes)
+        hasher?.update(bytes)
         if size <= Self.memoryMax {
             memory.append(contentsOf: bytes)
         } else if isKept {
@@ -51,11 +52,12 @@ final class IngestedContent: ContentWriter {
     private func keep(_ bytes: UnsafeRawBufferPointer) {
         do {
             if file == nil {
-                let name = "tmp/\(cache.nextTemporaryNumber())"
-                file = (try cache.directory.open(name, O_RDWR | O_CREAT | O_EXCL), name)
+                let name = cache.nextTemporaryName()
+                file = (try cache.directory.create(name), name)
             }
             try file?.descriptor.write(bytes, at: written)
         } catch {
+            cache.note(MCFSError(localIO: "write to the cache directory \(cache.directory.path)", error))
             isKept = false
         }
     }
@@ -64,51 +66,29 @@ final class IngestedContent: ContentWriter {
         guard written == size else {
             throw MCFSError(.corrupt, "\(written) of the announced \(size) bytes of content came")
         }
-        let id: BlobID
-        if let announced {
-            guard checker.map({ $0.digest() == announced.bytes }) ?? true else {
-                throw MCFSError(.corrupt, "the bytes that came for \(announced) do not match it")
-            }
-            id = announced
-        } else {
-            let digest = sha256.map { Array($0.finalize()) } ?? []
-            guard let computed = BlobID(.sha256, digest) else {
-                throw MCFSError(.failed, "a content was committed twice")
-            }
-            id = computed
+        let digest = hasher.take()?.digest()
+        guard let id = announced ?? digest.flatMap({ BlobID(.sha256, $0) }) else {
+            throw MCFSError(.failed, "a content was committed twice")
         }
-        sha256 = nil
-        checker = nil
+        if announced != nil, let digest, digest != id.bytes {
+            throw MCFSError(.corrupt, "the bytes that came for \(id) do not match it")
+        }
         if size > 0, isKept { place(id) }
         return id
     }
 
     private func place(_ id: BlobID) {
-        if cache.localBytes(of: id, size: size) == size { return }
-        let use = cache.table.use(id, size: size)
+        let use = cache.table.use(ContentKey(id, size: size))
         if use.blob.isComplete { return }
-        // What a partial file of it holds is counted already, and goes.
-        let isBegun = cache.localBytes(of: id, size: size) > 0
-        if isBegun { _ = cache.evict([id]) }
-        guard cache.reserve(id, size) else { return }
-        do {
-            if file == nil {
-                let name = "tmp/\(cache.nextTemporaryNumber())"
-                let descriptor = try cache.directory.open(name, O_RDWR | O_CREAT | O_EXCL)
-                file = (descriptor, name)
-                let result = memory.withUnsafeBytes { bytes in
-                    Result { () throws(Errno) in try descriptor.write(bytes, at: 0) }
-                }
-                try result.get()
-            }
-            guard let (descriptor, name) = file else { return }
-            try cache.directory.rename(name, CacheDirectory.complete(id))
-            file = nil
-            use.blob.answer(use.blob.adopt(descriptor))
-            cache.noteWrite()
-        } catch {
-            cache.index.unreserve(id, size)
+        let whole: Blob.Whole
+        if let (descriptor, name) = file.take() {
+            whole = .file(descriptor, name: name)
+        } else {
+            let buffer = MemoryBuffer(count: memory.count)
+            buffer.bytes.copyBytes(from: memory)
+            whole = .bytes(buffer)
         }
+        use.blob.adoptAndWait(whole, room)
     }
 }
 

@@ -5,80 +5,178 @@ import MCFSCore
 
 /// Which chunks of a partial content are there, on disk (docs/cache-format.md#maps): a header, then two bitmaps.
 ///
-/// The first bitmap is written right after each chunk, so a killed daemon loses nothing; it is believed in the boot that
-/// wrote it. The second holds what was synced since, and is what another boot believes (`LocalIndex` puts it in place of the first then). Either may lack chunks that are there;
-/// neither ever has one that is not: a bit is set after the chunk was written (the second: after it was synced).
+/// The first bitmap is written right after each chunk, so a killed daemon loses nothing; it is believed under the mount that
+/// the header names. The second says what was synced since, and is believed by all. Either may lack chunks that are there;
+/// neither ever has one that is not.
 struct MapFile: Sendable {
-    static let magic: [UInt8] = Array("mcfsmap1".utf8)
-    /// magic 8 · size 8 · chunkSize 8 · checksum of these 8, little endian.
-    static let headerBytes = 32
+    static let magic: [UInt8] = Array("mcfsmap2".utf8)
+    /// magic 8 · size 8 · chunk size 8 · token of the mount 32 · checksum of these 8; numbers little endian.
+    static let fieldBytes = 64
+    /// Where the state of the hash begins: number of hashed chunks 8 · the state, padded with zeros · checksum of these 8.
+    static let hashOffset = 64
+    /// Where the first bitmap begins.
+    static let headerBytes = 256
 
     private let file: OwnedDescriptor
     private let grid: ChunkGrid
 
-    private var bitmapBytes: Int { (grid.chunkCount + 7) / 8 }
+    private static func bitmapBytes(_ grid: ChunkGrid) -> Int { Bitmap.byteCount(grid.chunkCount) }
 
-    static func create(_ name: String, in directory: CacheDirectory, grid: ChunkGrid) throws(Errno) -> MapFile {
-        let file = try directory.open(name, O_RDWR | O_CREAT | O_TRUNC)
-        let map = MapFile(file: file, grid: grid)
-        let bytes = header(grid) + [UInt8](repeating: 0, count: map.bitmapBytes * 2)
-        try map.write(bytes, at: 0)
+    /// What a map takes on disk, at most. A sparse content's has holes as the content has.
+    static func diskBytes(_ grid: ChunkGrid, population: Int) -> UInt64 {
+        if grid.chunkCount <= 1 { return 0 }
+        let full = headerBytes + 2 * bitmapBytes(grid)
+        let (sparse, overflow) = population.multipliedReportingOverflow(by: 2 * Bitmap.pageBytes)
+        return Space.diskBytes(UInt64(overflow ? full : min(full, headerBytes + Bitmap.pageBytes * 4 + sparse)))
+    }
+
+    static func create(_ key: ContentKey, _ grid: ChunkGrid, in directory: CacheDirectory) throws(Errno) -> MapFile {
+        let name = CacheDirectory.map(key)
+        directory.remove(name)
+        let map = MapFile(file: try directory.create(name), grid: grid)
+        try map.write(header(grid, directory.token), at: 0)
+        let length = headerBytes + 2 * bitmapBytes(grid)
+        _ = try retryingOnInterrupt { ftruncate(map.file.rawValue, off_t(length)) }
         return map
     }
 
-    /// - Parameter durableOnly: whether to read the second bitmap.
-    /// - Returns: nil where there is no map that fits the grid.
-    static func open(
-        _ name: String, in directory: CacheDirectory, grid: ChunkGrid, durableOnly: Bool = false
-    ) -> (MapFile, Bitmap)? {
-        guard let file = try? directory.openIfThere(name, O_RDWR) else { return nil }
-        let map = MapFile(file: file, grid: grid)
-        var bytes = [UInt8](repeating: 0, count: headerBytes + map.bitmapBytes * 2)
-        let count = bytes.withUnsafeMutableBytes { (try? file.read(into: $0, at: 0)) ?? 0 }
-        guard count == bytes.count, Array(bytes[..<headerBytes]) == header(grid) else { return nil }
-        let start = headerBytes + (durableOnly ? map.bitmapBytes : 0)
-        guard let present = Bitmap(count: grid.chunkCount, bytes: bytes[start..<start + map.bitmapBytes]) else {
+    struct Found {
+        var map: MapFile
+        var grid: ChunkGrid
+        /// What is believed.
+        var present: Bitmap
+        /// Whether all of that is synced.
+        var isSynced: Bool
+        /// Of chunks that are all there.
+        var hash: StoredFile.Hashing.Saved?
+    }
+
+    /// Opens the map of a content that is there.
+    ///
+    /// - Parameter isOurs: whether it will be written to from now on: what another mount wrote and nobody synced is struck from
+    ///   it then.
+    /// - Returns: nil where there is no map that is whole.
+    static func open(_ key: ContentKey, in directory: CacheDirectory, isOurs: Bool) -> Found? {
+        let flags = isOurs ? O_RDWR : O_RDONLY
+        guard let (file, length) = try? directory.openOurs(CacheDirectory.map(key), flags) else { return nil }
+        var fields = [UInt8](repeating: 0, count: fieldBytes)
+        guard (try? fields.withBytes { (bytes) throws(Errno) in try file.read(into: bytes, at: 0) }) == fieldBytes
+        else {
             return nil
         }
-        return (map, present)
+        func number(_ offset: Int) -> UInt64 {
+            fields[offset..<offset + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        }
+        let chunkSize = number(16)
+        guard number(8) == key.size, chunkSize > 0, chunkSize < 1 << 40 else { return nil }
+        let grid = ChunkGrid(size: key.size, chunkSize: chunkSize)
+        let token = MountToken(text: String(decoding: fields[24..<24 + MountToken.hexCount], as: UTF8.self))
+        guard header(grid, token) == fields, length == headerBytes + 2 * bitmapBytes(grid) else { return nil }
+        let map = MapFile(file: file, grid: grid)
+        do throws(Errno) {
+            let synced = try map.bitmap(at: headerBytes + bitmapBytes(grid))
+            if token == directory.token {
+                let present = try map.bitmap(at: headerBytes)
+                return Found(
+                    map: map, grid: grid, present: present, isSynced: present.population == synced.population,
+                    hash: map.hash(of: present))
+            }
+            if isOurs {
+                // The bits before the token that vouches for them.
+                try map.replaceWritten(by: synced)
+                try map.write(header(grid, directory.token), at: 0)
+            }
+            return Found(map: map, grid: grid, present: synced, isSynced: true, hash: map.hash(of: synced))
+        } catch {
+            return nil
+        }
     }
 
-    /// The size and chunk size that a map was made for; nil where it is none.
-    static func grid(of name: String, in directory: CacheDirectory) -> ChunkGrid? {
-        guard let file = try? directory.openIfThere(name, O_RDONLY) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: headerBytes)
-        let count = bytes.withUnsafeMutableBytes { (try? file.read(into: $0, at: 0)) ?? 0 }
-        guard count == headerBytes else { return nil }
-        func field(_ offset: Int) -> UInt64 { bytes[offset..<offset + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) } }
-        let (size, chunkSize) = (field(8), field(16))
-        guard chunkSize > 0, size < 1 << 56, chunkSize < 1 << 40 else { return nil }
-        let grid = ChunkGrid(size: size, chunkSize: chunkSize)
-        return header(grid) == bytes ? grid : nil
+    private func bitmap(at start: Int) throws(Errno) -> Bitmap {
+        var result = Bitmap(count: grid.chunkCount)
+        let end = start + Self.bitmapBytes(grid)
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        var position = start
+        while position < end {
+            // Past holes: a content of many chunks has few of them.
+            let data = lseek(file.rawValue, off_t(position), mcfs_seek_data)
+            if data < 0 && errno == ENXIO { break }
+            position = max(position, Int(data))
+            if position >= end { break }
+            let wanted = min(buffer.count, end - position)
+            let count = try buffer.withBytes { (bytes) throws(Errno) in
+                try file.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<wanted]), at: UInt64(position))
+            }
+            if count == 0 { break }
+            result.insert(bytes: buffer[..<count], at: position - start)
+            position += count
+        }
+        return result
     }
 
-    /// Records the byte of the first bitmap that holds `chunk`. Called after the chunk was written, one call at a time.
-    func record(_ chunk: Int, _ present: Bitmap) throws(Errno) {
-        try write([present.byte(holding: chunk)], at: UInt64(Self.headerBytes + chunk >> 3))
+    /// Records the byte of the first bitmap that holds `chunk`. After the chunk was written, by the content's writer.
+    func record(_ chunk: Int, byte: UInt8) throws(Errno) {
+        try write([byte], at: UInt64(Self.headerBytes + chunk >> 3))
     }
 
-    /// Makes the first bitmap say `present`.
-    func replace(_ present: Bitmap) throws(Errno) { try write(present.bytes, at: UInt64(Self.headerBytes)) }
+    private func replaceWritten(by present: Bitmap) throws(Errno) {
+        // A hole first: what is not in the bitmap must be gone.
+        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(Self.headerBytes)) }
+        let length = Self.headerBytes + 2 * Self.bitmapBytes(grid)
+        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(length)) }
+        try write(present, at: Self.headerBytes)
+        try write(present, at: Self.headerBytes + Self.bitmapBytes(grid))
+    }
 
-    /// Records what was present before the file system was synced.
-    func recordDurable(_ present: Bitmap) throws(Errno) {
-        try write(present.bytes, at: UInt64(Self.headerBytes + bitmapBytes))
+    /// Records what was there before the content was synced, and syncs that.
+    ///
+    /// - Parameter hash: of chunks in `present`.
+    func recordSynced(_ present: Bitmap, hash: StoredFile.Hashing.Saved?) throws(Errno) {
+        try write(present, at: Self.headerBytes + Self.bitmapBytes(grid))
+        if let hash { try write(Self.record(hash), at: UInt64(Self.hashOffset)) }
+        _ = try retryingOnInterrupt { fdatasync(file.rawValue) }
+    }
+
+    private static func record(_ hash: StoredFile.Hashing.Saved) -> [UInt8] {
+        let padding = [UInt8](repeating: 0, count: max(0, ContentHasher.savedBytesMax - hash.state.count))
+        return checked(field(UInt64(hash.count)) + hash.state + padding)
+    }
+
+    /// nil where there is none that fits what is there.
+    private func hash(of present: Bitmap) -> StoredFile.Hashing.Saved? {
+        var bytes = [UInt8](repeating: 0, count: 8 + ContentHasher.savedBytesMax + 8)
+        let count = try? bytes.withBytes { (bytes) throws(Errno) in
+            try file.read(into: bytes, at: UInt64(Self.hashOffset))
+        }
+        guard count == bytes.count, Self.checked(Array(bytes.dropLast(8))) == bytes,
+            let hashed = Int(exactly: Self.number(bytes[..<8])), hashed > 0, hashed <= grid.chunkCount,
+            present.containsAll(0..<hashed)
+        else { return nil }
+        return StoredFile.Hashing.Saved(count: hashed, state: Array(bytes[8..<8 + ContentHasher.savedBytesMax]))
+    }
+
+    private func write(_ bits: Bitmap, at start: Int) throws(Errno) {
+        try bits.forEachRun { (offset, bytes) throws(Errno) in try write(bytes, at: UInt64(start + offset)) }
     }
 
     private func write(_ bytes: [UInt8], at offset: UInt64) throws(Errno) {
-        let result = bytes.withUnsafeBytes { bytes in Result { () throws(Errno) in try file.write(bytes, at: offset) } }
-        try result.get()
+        try bytes.withBytes { (bytes) throws(Errno) in try file.write(bytes, at: offset) }
     }
 
-    private static func header(_ grid: ChunkGrid) -> [UInt8] {
-        func field(_ value: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) } }
-        let fields = magic + field(grid.size) + field(grid.chunkSize)
-        // FNV-1a: tells a damaged header from a whole one.
-        let checksum = fields.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        return fields + field(checksum)
+    private static func header(_ grid: ChunkGrid, _ token: MountToken) -> [UInt8] {
+        checked(magic + field(grid.size) + field(grid.chunkSize) + Array(token.text.utf8))
+    }
+
+    private static func field(_ value: UInt64) -> [UInt8] {
+        (0..<8).map { UInt8(truncatingIfNeeded: value >> UInt64($0 * 8)) }
+    }
+
+    private static func number(_ bytes: ArraySlice<UInt8>) -> UInt64 {
+        bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    /// With a checksum, FNV-1a: tells damaged fields from whole ones.
+    private static func checked(_ fields: [UInt8]) -> [UInt8] {
+        fields + field(fields.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 })
     }
 }

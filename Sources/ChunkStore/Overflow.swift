@@ -7,26 +7,27 @@ final class Overflow: Sendable {
     static let bytesMax = 16 << 20
 
     private struct Entry: Sendable {
-        let id: BlobID
+        let key: ContentKey
         let chunk: Int
         let buffer: MemoryBuffer
     }
 
     private let entries = Mutex<[Entry]>([])
 
-    func add(_ id: BlobID, _ chunk: Int, _ buffer: MemoryBuffer) {
+    func add(_ key: ContentKey, _ chunk: Int, _ buffer: MemoryBuffer) {
         entries.withLock { entries in
-            entries.removeAll { $0.id == id && $0.chunk == chunk }
-            entries.append(Entry(id: id, chunk: chunk, buffer: buffer))
+            entries.removeAll { $0.key == key && $0.chunk == chunk }
+            entries.append(Entry(key: key, chunk: chunk, buffer: buffer))
             var sum = entries.reduce(0) { $0 + $1.buffer.count }
             while sum > Self.bytesMax, entries.count > 1 { sum -= entries.removeFirst().buffer.count }
         }
     }
 
-    func find(_ id: BlobID, _ chunk: Int) -> MemoryBuffer? {
-        entries.withLock { entries in entries.isEmpty ? nil : entries.last { $0.id == id && $0.chunk == chunk }?.buffer
+    func find(_ key: ContentKey, _ chunk: Int) -> MemoryBuffer? {
+        entries.withLock { entries in
+            entries.isEmpty ? nil : entries.last { $0.key == key && $0.chunk == chunk }?.buffer
         }
     }
 
-    func remove(_ id: BlobID) { entries.withLock { $0.removeAll { $0.id == id } } }
+    func remove(_ key: ContentKey) { entries.withLock { $0.removeAll { $0.key == key } } }
 }

@@ -6,11 +6,14 @@ final class PendingRead: @unchecked Sendable {
     let range: ByteRange
     let waiter: any ReadWaiter
     let deadline: Deadline
+    private let began = ContinuousClock.now
     let content: FileContent
     /// Keeps the blob's state while this waits.
     let use: BlobUse
     /// Chunks not there yet.
     var missing: Set<Int>
+    /// Whether only the digest is missing.
+    var awaitsVerdict = false
     /// Holds what the cache could not keep; nil where everything is in the file.
     var memory: MemoryBuffer?
     /// Chunks that were taken into memory.
@@ -32,6 +35,8 @@ final class PendingRead: @unchecked Sendable {
         self.content = content
         self.use = use
     }
+
+    func hasWaited(atLeast duration: Duration) -> Bool { ContinuousClock.now - began >= duration }
 
     /// Takes the part of a chunk that this read asked for into memory.
     func take(_ index: Int, _ bytes: UnsafeRawBufferPointer) {

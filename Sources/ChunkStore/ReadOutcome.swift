@@ -24,10 +24,10 @@ package struct FileRegion: ~Copyable, Sendable {
         self.owner = owner
     }
 
-    init(_ descriptor: OwnedDescriptor, _ range: ByteRange) {
-        storage = .file(descriptor: descriptor.rawValue, offset: range.lowerBound)
+    init(_ file: StoredFile, _ range: ByteRange) {
+        storage = .file(descriptor: file.descriptor.rawValue, offset: range.lowerBound)
         count = Int(range.count)
-        owner = descriptor
+        owner = file
     }
 
     /// Bytes that no file of the cache has.

@@ -10,23 +10,31 @@ final class WorkQueue: Sendable {
     }
 
     private let state = Guarded(State())
+    /// For who waits for the end; the threads wait for `state`.
+    private let drained = Guarded(())
 
     init(_ name: String, threads: Int) {
-        for _ in 0..<threads {
-            startThread(name) { [state] in
+        for _ in 0..<max(1, threads) {
+            startThread(name) { [state, drained] in
                 while let work = Self.next(state) {
                     work()
-                    state.update { $0.running -= 1 }
+                    let isIdle = state.withLock { state in
+                        state.running -= 1
+                        return state.running == 0 && state.head == state.waiting.count
+                    }
+                    if isIdle { drained.update { _ in } }
                 }
             }
         }
     }
 
-    func add(_ work: @escaping @Sendable () -> Void) { state.update { $0.waiting.append(work) } }
+    func add(_ work: @escaping @Sendable () -> Void) { state.updateForOne { $0.waiting.append(work) } }
 
     /// Waits until all that was added is done, then ends the threads.
     func end() {
-        _ = state.wait { state in state.head == state.waiting.count && state.running == 0 ? true : nil }
+        _ = drained.wait { _ in
+            state.withLock { $0.head == $0.waiting.count && $0.running == 0 } ? true : nil
+        }
         state.update { $0.hasEnded = true }
     }
 

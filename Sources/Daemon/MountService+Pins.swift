@@ -129,8 +129,8 @@ extension MountService {
     /// Tells the cache again what is pinned.
     func updatePinned() throws(MCFSError) { try change { () throws(MCFSError) in } }
 
-    func pinnedContents() throws(MCFSError) -> Set<BlobID> {
-        var result: Set<BlobID> = []
+    func pinnedContents() throws(MCFSError) -> Set<ContentKey> {
+        var result: Set<ContentKey> = []
         for pin in try catalog.pins() {
             guard let tree = try catalog.tree(pin.treeKey) else {
                 logger.warning("a pin's tree is not in the catalog", metadata: ["reference": "\(pin.reference)"])
@@ -138,7 +138,7 @@ extension MountService {
             }
             let filter = PathFilter(include: pin.include, exclude: pin.exclude)
             for content in try Selection(tree: tree, sources: [], at: .root, filter: filter).contents() {
-                result.insert(content.id)
+                result.insert(ContentKey(content.id, size: content.size))
             }
         }
         return result

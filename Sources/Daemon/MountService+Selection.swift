@@ -114,12 +114,13 @@ extension MountService {
         let ids = try selection(request, mode: .catalogFirst, job: job).contents()
         let pinned = try pinnedContents()
         var kept: UInt64 = 0
-        var dropped: [BlobID] = []
+        var dropped: [ContentKey] = []
         for content in ids {
-            if pinned.contains(content.id) {
+            let key = ContentKey(content.id, size: content.size)
+            if pinned.contains(key) {
                 kept &+= cache.localBytes(of: content.id, size: content.size)
             } else {
-                dropped.append(content.id)
+                dropped.append(key)
             }
         }
         let freed = cache.evict(dropped)

@@ -92,8 +92,10 @@ package struct BlobID: Hashable, Sendable, CustomStringConvertible {
     package static func == (a: BlobID, b: BlobID) -> Bool { a.kind == b.kind && a.words == b.words }
 
     package func hash(into hasher: inout Hasher) {
-        // The words are digests: any of them is as good as a hash of all.
+        // All of them: identities are claimed by origins, which could make many that begin alike.
         hasher.combine(words.0)
         hasher.combine(words.1)
+        hasher.combine(words.2)
+        hasher.combine(words.3)
     }
 }

@@ -12,16 +12,17 @@ package struct ChunkGrid: Hashable, Sendable {
         self.chunkSize = chunkSize
     }
 
-    package var chunkCount: Int { Int((size + chunkSize - 1) / chunkSize) }
+    // Divided, not added to: sizes come from origins.
+    package var chunkCount: Int { Int(size / chunkSize) + (size % chunkSize == 0 ? 0 : 1) }
 
     package func range(of chunk: Int) -> ByteRange {
         let start = UInt64(chunk) * chunkSize
-        return ByteRange(start, min(start + chunkSize, size))
+        return ByteRange(start, start + min(chunkSize, size - start))
     }
 
     package func range(of chunks: Range<Int>) -> ByteRange {
         guard !chunks.isEmpty else { return ByteRange(0, 0) }
-        return ByteRange(UInt64(chunks.lowerBound) * chunkSize, min(UInt64(chunks.upperBound) * chunkSize, size))
+        return ByteRange(range(of: chunks.lowerBound).lowerBound, range(of: chunks.upperBound - 1).upperBound)
     }
 
     /// The chunks that hold at least one byte of `range`.
@@ -35,7 +36,7 @@ package struct ChunkGrid: Hashable, Sendable {
     package func chunks(within range: ByteRange) -> Range<Int> {
         let range = range.clamped(to: ByteRange(0, size))
         guard !range.isEmpty else { return 0..<0 }
-        let first = Int((range.lowerBound + chunkSize - 1) / chunkSize)
+        let first = Int(range.lowerBound / chunkSize) + (range.lowerBound % chunkSize == 0 ? 0 : 1)
         let end = range.upperBound == size ? chunkCount : Int(range.upperBound / chunkSize)
         return first..<max(first, end)
     }

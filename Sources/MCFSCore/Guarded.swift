@@ -48,6 +48,18 @@ package final class Guarded<Value>: @unchecked Sendable {
         return try body(&value)
     }
 
+    /// Runs `body` with the value, alone, then wakes one of those who wait: they must all wait for the same.
+    package func updateForOne<Result, Failure: Error>(
+        _ body: (inout Value) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        pthread_mutex_lock(mutex)
+        defer {
+            pthread_cond_signal(condition)
+            pthread_mutex_unlock(mutex)
+        }
+        return try body(&value)
+    }
+
     /// Blocks until `body` returns a value or the deadline passes; `body` is called under the lock, again after each
     /// `update`. - Returns: nil at the deadline.
     @discardableResult

@@ -138,11 +138,3 @@ final class LowerTree: Sendable {
         }
     }
 }
-
-extension UInt64 {
-    /// Sizes come from manifests: a sum that overflows must not end the process.
-    func addingClamped(_ other: UInt64) -> UInt64 {
-        let (sum, overflow) = addingReportingOverflow(other)
-        return overflow ? .max : sum
-    }
-}

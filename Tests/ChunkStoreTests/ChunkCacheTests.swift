@@ -132,6 +132,7 @@ struct ChunkCacheTests {
         defer { fixture.close(cache) }
         let content = CacheFixture.digested(MemorySource(digits))
         #expect(try cache.open(content).all == digits)
+        cache.waitUntilSynced()
         let shard = [content.id.bytes[0]].hex
         let path = fixture.directory.path + "/blobs/\(shard)/\(content.id)"
         #expect(FileManager.default.contents(atPath: path) == Data(digits))
@@ -241,7 +242,7 @@ struct ChunkCacheTests {
         let id = try #require(BlobID("git-ce013625030ba8dba906f756967f9e9ca394464a"))
         let good = FileContent(id: id, size: 6, source: MemorySource(Array("hello\n".utf8)), offset: 0)
         #expect(try cache.open(good).all == Array("hello\n".utf8))
-        _ = cache.evict([id])
+        _ = cache.evict([good.key])
         let bad = FileContent(id: id, size: 6, source: MemorySource(Array("Hello\n".utf8)), offset: 0)
         #expect(throws: MCFSError.self) { try cache.open(bad).all }
     }

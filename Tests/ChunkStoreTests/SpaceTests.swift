@@ -40,7 +40,7 @@ struct SpaceTests {
         let cache = try fixture.open()
         defer { fixture.close(cache) }
         let pinned = [CacheFixture.digested(page(1)), CacheFixture.digested(page(2))]
-        cache.setPinned(Set(pinned.map(\.id)))
+        cache.setPinned(Set(pinned.map(\.key)))
         for content in pinned { _ = try cache.open(content).all }
         let source = page(3, pages: 3)
         let other = cache.open(CacheFixture.placed(source))
@@ -74,10 +74,10 @@ struct SpaceTests {
         let content = CacheFixture.placed(source)
         let file = cache.open(content)
         #expect(try file.bytes(0, 4) == Array("0123".utf8))
-        #expect(cache.evict([content.id]) == 4)
+        #expect(cache.evict([content.key]) == 4)
         #expect(cache.localBytes(of: content.id, size: 10) == 0)
         #expect(try file.bytes(0, 10) == Array("0123456789".utf8))
-        #expect(cache.evict([content.id]) == 10)
+        #expect(cache.evict([content.key]) == 10)
         #expect(cache.usage.bytesUsed == 0)
     }
 
@@ -158,6 +158,7 @@ struct SpaceTests {
         let content = CacheFixture.digested(MemorySource(Array("0123456789".utf8)))
         _ = try cache.open(content).all
         #expect(try cache.verify(progress: Progress()).findings.isEmpty)
+        cache.waitUntilSynced()
         let path = fixture.directory.path + "/blobs/\([content.id.bytes[0]].hex)/\(content.id)"
         let handle = try #require(FileHandle(forWritingAtPath: path))
         try handle.write(contentsOf: Data("X".utf8))
@@ -189,15 +190,19 @@ struct SpaceTests {
 
     @Test("after another boot only what had been synced is believed")
     func powerCut() throws {
-        let fixture = CacheFixture(chunkSize: 4)
+        var fixture = CacheFixture(chunkSize: 4)
+        fixture.configuration.syncInterval = .seconds(3600)
         let content = CacheFixture.digested(MemorySource(Array("0123456789".utf8)))
         let first = try fixture.open()
         _ = try first.open(content).all
-        first.shutDown()
-        // Another boot, which knows of nothing synced.
-        try "some-other-boot\n0\n".write(toFile: fixture.directory.path + "/state", atomically: true, encoding: .utf8)
+        // Killed: `first` has not synced anything.
+        fixture.configuration.mountToken = String(repeating: "0", count: 32)
         let second = try fixture.open()
-        defer { fixture.close(second) }
+        defer {
+            fixture.close(second)
+            first.shutDown()
+        }
+        second.waitUntilScanned(Deadline(after: .seconds(10)))
         #expect(second.localBytes(of: content.id, size: 10) == 0)
         #expect(try second.open(content).all == Array("0123456789".utf8))
     }

@@ -69,7 +69,7 @@ import Testing
     @Test("a bitmap is a set, in memory and as bytes")
     func bitmap() throws {
         var random = SeededGenerator(seed: 7)
-        for count in [1, 7, 8, 63, 64, 65, 200] {
+        for count in [1, 7, 8, 63, 64, 65, 200, 100_000] {
             var bitmap = Bitmap(count: count)
             var set: Set<Int> = []
             for _ in 0..<300 {
@@ -81,12 +81,27 @@ import Testing
                     set.remove(index)
                 }
                 #expect(bitmap.population == set.count)
-                #expect(bitmap.bytes[index >> 3] == bitmap.byte(holding: index))
+                let isSet = bitmap.byte(holding: index) & 1 << UInt8(index & 7) != 0
+                #expect(isSet == set.contains(index))
             }
             #expect((0..<count).allSatisfy { bitmap[$0] == set.contains($0) })
-            #expect(Bitmap(count: count, bytes: bitmap.bytes) == bitmap)
+            var read = Bitmap(count: count)
+            bitmap.forEachRun { offset, bytes in read.insert(bytes: bytes, at: offset) }
+            #expect(read.population == set.count)
+            #expect((0..<count).allSatisfy { read[$0] == set.contains($0) })
         }
-        #expect(Bitmap(count: 9, bytes: [0]) == nil)
+    }
+
+    @Test("a bitmap of any count costs by what is in it")
+    func sparseBitmap() {
+        var bitmap = Bitmap(count: 1 << 46)
+        bitmap.insert(0)
+        bitmap.insert(1 << 45)
+        bitmap.insert(1 << 46 - 1)
+        var bytes = 0
+        bitmap.forEachRun { _, run in bytes += run.count }
+        #expect(bytes == 3 * Bitmap.pageBytes)
+        #expect(bitmap[1 << 45] && !bitmap[5] && bitmap.population == 3)
     }
 
     @Test("a wait ends with the value it waited for, or at its deadline", .timeLimit(.minutes(1)))

@@ -63,3 +63,7 @@ void mcfs_trim_heap(void);
 /* mallopt(3): at most so many heaps, whatever the number of threads, and blocks of that size and more in none of them: the
    system has them back when they are freed. */
 void mcfs_limit_heaps(int count, int block_size);
+/* The number of the mount that fd is on, which no other mount of this boot ever has; statx(2), Linux 6.8. 0 or -1. */
+int mcfs_mount_id(int fd, uint64_t *id);
+/* sync_file_range(2): begins to write what is dirty of a file, and waits for nothing. */
+int mcfs_begin_writeback(int fd);

@@ -1,0 +1,378 @@
+internal import Glibc
+import MCFSCore
+import Synchronization
+
+/// How chunks get into the file, and the file gets complete, synced, and gone. All of it runs as the writer.
+extension Blob {
+    /// Runs `work` as this content's writer: now, on this thread, or after what is being done, on the thread that does it.
+    func write(_ work: @escaping @Sendable () -> Void) {
+        let isWriter = state.withLock { state in
+            state.work.append(work)
+            defer { state.hasWriter = true }
+            return !state.hasWriter
+        }
+        guard isWriter else { return }
+        while let work = nextWork() { work() }
+    }
+
+    private func nextWork() -> (@Sendable () -> Void)? {
+        state.withLock { state in
+            if state.work.isEmpty {
+                state.hasWriter = false
+                return nil
+            }
+            return state.work.removeFirst()
+        }
+    }
+
+    /// The same, and waits for it. Never from work of another content's writer.
+    private func writeAndWait<Result: Sendable>(_ work: @escaping @Sendable () -> Result) -> Result {
+        let done = Guarded(Result?.none)
+        write {
+            let result = work()
+            done.update { $0 = result }
+        }
+        guard let result = done.wait({ $0 }) else {
+            preconditionFailure("a wait without a deadline ended without a result")
+        }
+        return result
+    }
+
+    // MARK: Chunks
+
+    /// Keeps a chunk that came, or at least gives it to those who wait.
+    ///
+    /// - Parameter room: of which the chunk may take its part; nil: there is none.
+    /// - Returns: whether it could be kept, or nobody needs it.
+    func store(_ chunk: Int, _ buffer: MemoryBuffer, _ room: SpaceReservation?) -> Bool {
+        let isWanted = state.withLock { state in
+            if !state.isComplete && !state.present[chunk] { return true }
+            state.claimed.remove(chunk)
+            return false
+        }
+        guard isWanted else { return true }
+        if grid.chunkCount == 1 {
+            if var hasher = ContentHasher(id, size: key.size) {
+                hasher.update(UnsafeRawBufferPointer(buffer.bytes))
+                guard hasher.digest() == id.bytes else {
+                    state.withLock { $0.claimed.remove(chunk) }
+                    foundWrong()
+                    return true
+                }
+            }
+            return adopt(.bytes(buffer), room)
+        }
+        guard room != nil else { return false }
+        do throws(Errno) {
+            let (file, map) = try fileForWriting()
+            try file.descriptor.write(UnsafeRawBufferPointer(buffer.bytes), at: grid.range(of: chunk).lowerBound)
+            let others = state.withLock { $0.present.byte(holding: chunk) }
+            try map.record(chunk, byte: others | 1 << UInt8(chunk & 7))
+        } catch {
+            couldNotKeep(error, "write to")
+            return false
+        }
+        let (ready, bytes, diskBytes, hashes) = state.withLock { state in
+            state.present.insert(chunk)
+            state.claimed.remove(chunk)
+            state.refused[chunk] = nil
+            for read in state.reads { read.missing.remove(chunk) }
+            if state.present.isFull && !hasDigest { state.isComplete = true }
+            let hashes = keepForHashing(chunk, buffer, &state)
+            return (takeReady(&state), localBytes(of: state), bytesOnDisk(of: state), hashes)
+        }
+        context.space.set(key, bytes: bytes, diskBytes: diskBytes)
+        context.dirty.add(key)
+        answer(ready, holding: (chunk, buffer))
+        if hashes { hashLater() }
+        return true
+    }
+
+    /// The partial file and its map, made where they are not there.
+    private func fileForWriting() throws(Errno) -> (file: StoredFile, map: MapFile) {
+        if let made = state.withLock({ state in state.file.flatMap { file in state.map.map { (file, $0) } } }) {
+            return made
+        }
+        let directory = context.directory
+        let name = CacheDirectory.partial(key)
+        directory.remove(CacheDirectory.map(key))
+        directory.remove(name)
+        let descriptor = try directory.create(name)
+        _ = try retryingOnInterrupt { ftruncate(descriptor.rawValue, off_t(key.size)) }
+        let map = try MapFile.create(key, grid, in: directory)
+        let file = StoredFile(
+            descriptor, space: context.space, hashing: StoredFile.Hashing(id, size: key.size))
+        state.withLock { state in
+            state.file = file
+            state.map = map
+        }
+        return (file, map)
+    }
+
+    // MARK: Whole contents
+
+    enum Whole: Sendable {
+        case bytes(MemoryBuffer)
+        /// In `tmp`.
+        case file(OwnedDescriptor, name: String)
+    }
+
+    /// Takes over a whole content whose digest is right, if it has one.
+    ///
+    /// - Returns: whether it could be kept, or is there.
+    func adopt(_ whole: Whole, _ room: SpaceReservation?) -> Bool {
+        let directory = context.directory
+        let name = directory.fresh(id)
+        if state.withLock({ $0.isComplete }) {
+            if case .file(_, let temporary) = whole { directory.remove(temporary) }
+            return true
+        }
+        guard room != nil else { return false }
+        let descriptor: OwnedDescriptor
+        do throws(Errno) {
+            switch whole {
+            case .bytes(let buffer):
+                directory.remove(name)
+                descriptor = try directory.create(name)
+                try descriptor.write(UnsafeRawBufferPointer(buffer.bytes), at: 0)
+            case .file(let file, let temporary):
+                try directory.rename(temporary, name)
+                descriptor = file
+            }
+        } catch {
+            directory.remove(name)
+            couldNotKeep(error, "write to")
+            return false
+        }
+        let file = StoredFile(descriptor, space: context.space)
+        let (ready, old) = state.withLock { state in
+            let old = state.map == nil ? nil : state.file
+            state.file = file
+            state.map = nil
+            becomeComplete(&state)
+            return (takeAll(&state), old)
+        }
+        // What there was of it in part.
+        if let old {
+            directory.remove(CacheDirectory.map(key))
+            directory.remove(CacheDirectory.partial(key))
+            old.wasUnlinked(bytes: context.space.localBytes(key) ?? 0)
+        }
+        context.removeUnproven(id)
+        context.space.set(key, bytes: key.size, diskBytes: Space.diskBytes(key.size))
+        context.dirty.add(key)
+        if case .bytes(let buffer) = whole, grid.chunkCount == 1 {
+            answer(ready, holding: (0, buffer))
+        } else {
+            answer(ready)
+        }
+        return true
+    }
+
+    /// The same from outside of the writer; blocks until it is done.
+    func adoptAndWait(_ whole: Whole, _ room: SpaceReservation?) {
+        writeAndWait { [self] in
+            if !adopt(whole, room), case .file(_, let temporary) = whole { context.directory.remove(temporary) }
+            room?.release(.max)
+        }
+    }
+
+    private func becomeComplete(_ state: inout State) {
+        state.isComplete = true
+        state.doubt = nil
+        state.mismatches = 0
+        state.refused = [:]
+        state.unhashed = [:]
+        state.claimed.removeAll()
+        state.served.removeAll()
+    }
+
+    // MARK: Judged
+
+    /// The digest of all that is there is known. - Parameter file: what was hashed.
+    func judge(_ file: StoredFile, isRight: Bool) {
+        if isRight {
+            let ready = state.withLock { state -> Ready? in
+                guard state.file === file, !state.isComplete else { return nil }
+                becomeComplete(&state)
+                return takeAll(&state)
+            }
+            guard let ready else { return }
+            // Now it can get its name.
+            context.dirty.add(key)
+            answer(ready)
+        } else if state.withLock({ $0.file === file && !$0.isComplete }) {
+            foundWrong()
+        }
+    }
+
+    /// What came has a wrong digest: it is thrown away, and fetched once more if nobody has seen a byte of it.
+    private func foundWrong() {
+        let error = MCFSError(
+            .corrupt, "the bytes fetched for \(id) do not match it; the origin or the way to it corrupts data")
+        let (wasServed, isFinal) = state.withLock { state in
+            state.mismatches += 1
+            let wasServed = state.served.population > 0
+            if wasServed { state.generation += 1 }
+            let isFinal = wasServed || state.mismatches >= 2
+            if state.mismatches >= 2 { state.failure = (error, ContinuousClock.now + .seconds(30)) }
+            return (wasServed, isFinal)
+        }
+        reset()
+        let reads = isFinal ? takeAllReads() : []
+        context.observer?.foundCorrupt(key, isFinal ? error : nil, reads, wasServed: wasServed)
+        if !isFinal { context.observer?.wantsChunks(key) }
+    }
+
+    /// What is known of a file that was in doubt.
+    func judge(_ doubt: Doubt, isRight: Bool) {
+        guard state.withLock({ $0.doubt?.file === doubt.file }) else { return }
+        let isThis = doubt.size == key.size
+        if isRight && isThis { return adoptProven(doubt) }
+        let error = MCFSError(
+            .corrupt,
+            "\(id) has \(doubt.size) bytes, not \(key.size) as its origin says; what the origin lists is wrong")
+        if isRight {
+            // The content is what it should be: nothing of the other size can ever match its digest.
+            let reads = state.withLock { state in
+                state.doubt = nil
+                state.failure = (error, ContinuousClock.now + .seconds(30))
+                defer { state.reads = [] }
+                return state.reads
+            }
+            context.observer?.foundCorrupt(key, error, reads, wasServed: false)
+            return
+        }
+        context.directory.remove(doubt.name)
+        context.removeUnproven(id)
+        context.space.set(ContentKey(id, size: doubt.size), bytes: 0, diskBytes: 0)
+        state.withLock { state in
+            state.doubt = nil
+            wantAgain(&state)
+        }
+        context.observer?.wantsChunks(key)
+    }
+
+    private func adoptProven(_ doubt: Doubt) {
+        guard (try? context.directory.rename(doubt.name, context.directory.fresh(id))) != nil else { return }
+        context.removeUnproven(id)
+        let ready = state.withLock { state in
+            state.file = doubt.file
+            becomeComplete(&state)
+            return takeAll(&state)
+        }
+        context.space.set(key, bytes: key.size, diskBytes: Space.diskBytes(key.size))
+        context.dirty.add(key)
+        answer(ready)
+    }
+
+    // MARK: Gone
+
+    /// Drops what is local, unless its digest is awaited. Whoever has the file open keeps reading it; reads that wait go on
+    /// waiting. Blocks until that is done. - Returns: bytes that were local.
+    func evict() -> UInt64 {
+        writeAndWait { [self] in
+            let bytes = state.withLock { state -> UInt64? in
+                if state.doubt != nil || state.reads.contains(where: \.awaitsVerdict) { return nil }
+                return localBytes(of: state)
+            }
+            guard let bytes else { return 0 }
+            reset()
+            if isAwaited { context.observer?.wantsChunks(key) }
+            return bytes
+        }
+    }
+
+    /// Goes back to an empty file.
+    private func reset() {
+        context.remove(key)
+        let (old, diskBytes) = state.withLock { state in
+            defer {
+                state.file = nil
+                state.map = nil
+                state.present.removeAll()
+                state.served.removeAll()
+                state.unhashed = [:]
+                state.isComplete = key.size == 0
+                wantAgain(&state)
+            }
+            return (state.file, bytesOnDisk(of: state))
+        }
+        context.space.set(key, bytes: 0, diskBytes: 0)
+        old?.wasUnlinked(bytes: diskBytes)
+    }
+
+    /// What waits for chunks that were there must ask for them again.
+    private func wantAgain(_ state: inout State) {
+        for read in state.reads {
+            read.missing = Set(grid.chunks(overlapping: read.range)).subtracting(read.inMemory)
+            read.awaitsVerdict = false
+        }
+    }
+
+    // MARK: Synced
+
+    /// What a sync of the file makes last.
+    struct Unsynced: Sendable {
+        let file: StoredFile
+        let present: Bitmap
+        let isWhole: Bool
+    }
+
+    /// What is there now and may not be on disk; nil: nothing.
+    var unsynced: Unsynced? {
+        state.withLock { state in
+            state.file.map { Unsynced(file: $0, present: state.present, isWhole: state.map == nil && state.isComplete) }
+        }
+    }
+
+    /// The file was synced after `unsynced` was asked: notes it, and gives a complete content its name.
+    ///
+    /// - Returns: the folder of `blobs` that has a new name.
+    func wasSynced(_ unsynced: Unsynced) -> String? {
+        writeAndWait { [self] in
+            do throws(Errno) { return try noteSynced(unsynced) } catch {
+                // Nothing is lost: it is only not known to last, and is tried again.
+                couldNotKeep(error, "write to")
+                context.dirty.add(key)
+                return nil
+            }
+        }
+    }
+
+    private func couldNotKeep(_ error: Errno, _ what: String) {
+        context.observer?.couldNotKeep(
+            key, MCFSError(localIO: "\(what) the cache directory \(context.directory.path)", error))
+    }
+
+    private func noteSynced(_ unsynced: Unsynced) throws(Errno) -> String? {
+        let directory = context.directory
+        let (isCurrent, map, isComplete) = state.withLock { ($0.file === unsynced.file, $0.map, $0.isComplete) }
+        guard isCurrent else { return nil }
+        let name = CacheDirectory.blob(id)
+        if let map {
+            let hash = unsynced.file.hashing?.saved
+            try map.recordSynced(
+                unsynced.present, hash: hash.flatMap { unsynced.present.containsAll(0..<$0.count) ? $0 : nil })
+            guard isComplete, unsynced.present.isFull else { return nil }
+            try directory.rename(CacheDirectory.partial(key), name)
+            directory.remove(CacheDirectory.map(key))
+            state.withLock { $0.map = nil }
+            context.space.set(key, bytes: key.size, diskBytes: Space.diskBytes(key.size))
+        } else {
+            guard isComplete, directory.status(directory.fresh(id)) != nil else { return nil }
+            try directory.rename(directory.fresh(id), name)
+        }
+        return CacheDirectory.blobFolder(id)
+    }
+
+    /// A sync failed: what was written may not be there any more.
+    func couldNotSync(_ unsynced: Unsynced, _ error: Errno) {
+        writeAndWait { [self] in
+            guard state.withLock({ $0.file === unsynced.file }) else { return }
+            couldNotKeep(error, "sync")
+            reset()
+            if isAwaited { context.observer?.wantsChunks(key) }
+        }
+    }
+}

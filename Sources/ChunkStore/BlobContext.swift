@@ -1,0 +1,110 @@
+import Glibc
+import MCFSCore
+import Synchronization
+
+/// Hears of what a content cannot mend by itself.
+protocol BlobObserver: AnyObject, Sendable {
+    /// Reads wait for chunks that nobody fetches: after an eviction or a wrong digest.
+    func wantsChunks(_ key: ContentKey)
+    /// Bytes that came had a wrong digest. `error` nil: nobody has seen one, and they are fetched once more; else what `reads`
+    /// get. `wasServed`: whoever cached them must drop them.
+    func foundCorrupt(_ key: ContentKey, _ error: MCFSError?, _ reads: [PendingRead], wasServed: Bool)
+    /// The disk failed.
+    func couldNotKeep(_ key: ContentKey, _ error: MCFSError)
+}
+
+/// What all contents of a cache share.
+final class BlobContext: Sendable {
+    let directory: CacheDirectory
+    let space: Space
+    let dirty: DirtyContents
+    let hashing: WorkQueue
+    /// Whole contents that another mount left and nobody has looked at yet.
+    private let unproven: Mutex<Set<BlobID>>
+    private struct Weak: Sendable {
+        weak var observer: (any BlobObserver)?
+        weak var table: BlobTable?
+    }
+    private let weak = Mutex(Weak())
+
+    init(
+        _ directory: CacheDirectory, _ space: Space, _ dirty: DirtyContents, hashThreads: Int, unproven: Set<BlobID>
+    ) {
+        self.directory = directory
+        self.space = space
+        self.dirty = dirty
+        self.unproven = Mutex(unproven)
+        hashing = WorkQueue("mcfs-hash", threads: hashThreads)
+    }
+
+    // The cache owns both, and this.
+    var observer: (any BlobObserver)? { weak.withLock { $0.observer } }
+    var table: BlobTable? { weak.withLock { $0.table } }
+
+    func set(observer: any BlobObserver, table: BlobTable) {
+        weak.withLock { weak in
+            weak.observer = observer
+            weak.table = table
+        }
+    }
+
+    // MARK: What is on disk
+
+    enum Found {
+        /// Checked.
+        case whole(StoredFile)
+        case partial(StoredFile, MapFile.Found)
+        case doubtful(Blob.Doubt)
+
+        var map: MapFile.Found? { if case .partial(_, let map) = self { map } else { nil } }
+    }
+
+    /// What there is of a content. What cannot be what it should is removed.
+    func find(_ key: ContentKey) -> Found? {
+        for name in [CacheDirectory.blob(key.id), directory.fresh(key.id)] {
+            guard let (file, size) = try? directory.openOurs(name, O_RDONLY) else { continue }
+            if size == key.size { return .whole(StoredFile(file, space: space)) }
+            // Cut off, or the content itself while the one asked for does not exist: its digest tells.
+            if let doubt = doubt(key.id, file, name, size) { return .doubtful(doubt) }
+            directory.remove(name)
+        }
+        if unproven.withLock({ $0.contains(key.id) }) {
+            let name = CacheDirectory.unproven(key.id)
+            if let (file, size) = try? directory.openOurs(name, O_RDONLY), size == key.size,
+                let doubt = doubt(key.id, file, name, size)
+            {
+                return .doubtful(doubt)
+            }
+        }
+        guard let map = MapFile.open(key, in: directory, isOurs: true) else { return nil }
+        guard map.present.population > 0,
+            let (file, size) = try? directory.openOurs(CacheDirectory.partial(key), O_RDWR), size == key.size
+        else {
+            directory.remove(CacheDirectory.map(key))
+            directory.remove(CacheDirectory.partial(key))
+            return nil
+        }
+        let hashing = StoredFile.Hashing(key.id, size: key.size, from: map.hash)
+        return .partial(StoredFile(file, space: space, hashing: hashing), map)
+    }
+
+    private func doubt(_ id: BlobID, _ file: OwnedDescriptor, _ name: String, _ size: UInt64) -> Blob.Doubt? {
+        StoredFile.Hashing(id, size: size).map {
+            Blob.Doubt(file: StoredFile(file, space: space, hashing: $0), name: name, size: size)
+        }
+    }
+
+    /// Removes every file of a content.
+    func remove(_ key: ContentKey) {
+        // The map first: a map without its file is nothing, a file of holes with an old map would be wrong.
+        directory.remove(CacheDirectory.map(key))
+        directory.remove(CacheDirectory.partial(key))
+        directory.remove(directory.fresh(key.id))
+        directory.remove(CacheDirectory.blob(key.id))
+        removeUnproven(key.id)
+    }
+
+    func removeUnproven(_ id: BlobID) {
+        if unproven.withLock({ $0.remove(id) }) != nil { directory.remove(CacheDirectory.unproven(id)) }
+    }
+}

@@ -1,0 +1,377 @@
+import Glibc
+import MCFSCore
+import Synchronization
+
+/// The space that the cache takes on its disk, and who gives up theirs first.
+///
+/// What is taken is the sum of what is there (`set`, called by a content's writer alone), of what was promised to fetches and
+/// members under way (`reserve`), and of files that lost their name and are still open. It never exceeds `bytesMax`: nobody
+/// writes without a reservation. Contents are in the order of their last use, in a list, so that nothing is ever sorted.
+///
+/// Until the folders are scanned, in the background, only what was used since the start is known; who reserves waits for that.
+final class Space: Sendable {
+    fileprivate struct Record {
+        let key: ContentKey
+        /// Bytes that are there.
+        var bytes: UInt64
+        var diskBytes: UInt64
+        /// When the disk was last told of a use, in seconds since 1970.
+        var told: Int64
+        /// Neighbours in the order of use; -1: none.
+        var before: Int32 = -1
+        var after: Int32 = -1
+    }
+
+    fileprivate struct State {
+        var records: [Record] = []
+        var free: [Int32] = []
+        var slots: [BlobID: Int32] = [:]
+        /// Of contents that share their identity with one of another size.
+        var others: [ContentKey: Int32] = [:]
+        /// Used longest ago, and last.
+        var oldest: Int32 = -1
+        var newest: Int32 = -1
+
+        /// Bytes on disk of all records.
+        var used: UInt64 = 0
+        var reserved: UInt64 = 0
+        var lingering: UInt64 = 0
+        var pinned: Set<ContentKey> = []
+
+        /// What became of contents while the folders are being scanned; nil once they are.
+        var changedWhileScanning: Set<ContentKey>? = []
+        /// Nothing more could be evicted, and nothing has changed since.
+        var isExhausted = false
+        var waiters = 0
+        var hasEnded = false
+
+        var taken: UInt64 { used + reserved + lingering }
+    }
+
+    /// Between two times that the disk is told of the use of a content, in seconds.
+    private static let toldInterval: Int64 = 60
+    /// Room that an eviction makes beyond what was asked, as a part of the bound: a low-water mark.
+    private static let slackDivisor: UInt64 = 50
+
+    let bytesMax: UInt64
+    private let state = Guarded(State())
+    /// The largest reservation that waits for the evictor, in bytes. Taken under the state's lock, never the other way round.
+    private let demand = Guarded((bytes: UInt64(0), hasEnded: false))
+
+    init(bytesMax: UInt64) { self.bytesMax = bytesMax }
+
+    /// What `bytes` in a file of their own occupy.
+    static func diskBytes(_ bytes: UInt64) -> UInt64 { (bytes + 4095) & ~4095 }
+
+    /// Changes the state, and wakes who waits for room.
+    private func update<Result>(_ body: (inout State) -> Result) -> Result {
+        let (result, isAwaited) = state.withLock { state in
+            let result = body(&state)
+            return (result, state.waiters > 0)
+        }
+        if isAwaited { state.update { _ in } }
+        return result
+    }
+}
+
+// MARK: - What is there
+
+extension Space {
+    /// Says what is there of a content now. Called by its writer alone. Counts as a use.
+    ///
+    /// - Parameters:
+    ///   - bytes: 0: nothing; it is forgotten.
+    ///   - diskBytes: what its files take.
+    func set(_ key: ContentKey, bytes: UInt64, diskBytes: UInt64) {
+        update { state in
+            state.changedWhileScanning?.insert(key)
+            if bytes == 0 {
+                state.remove(key)
+            } else {
+                state.put(key, bytes: bytes, diskBytes: diskBytes, told: Int64(time(nil)))
+            }
+            state.isExhausted = false
+        }
+    }
+
+    /// - Returns: whether the disk should hear of this use.
+    func touch(_ key: ContentKey) -> Bool {
+        state.withLock { state in
+            guard let slot = state.slot(of: key) else { return false }
+            state.makeNewest(slot)
+            let now = Int64(time(nil))
+            guard now - state.records[Int(slot)].told >= Self.toldInterval else { return false }
+            state.records[Int(slot)].told = now
+            return true
+        }
+    }
+
+    /// Bytes of a content that are there; nil where that is not known yet.
+    func localBytes(_ key: ContentKey) -> UInt64? {
+        state.withLock { state in
+            if let slot = state.slot(of: key) { return state.records[Int(slot)].bytes }
+            guard let changed = state.changedWhileScanning else { return 0 }
+            return changed.contains(key) ? 0 : nil
+        }
+    }
+
+    /// Whether nothing is known of a content, nor of one of another size with the same identity.
+    func isKnownMissing(_ key: ContentKey) -> Bool {
+        state.withLock { $0.changedWhileScanning == nil && $0.slots[key.id] == nil }
+    }
+
+    var keys: [ContentKey] {
+        waitUntilScanned()
+        return state.withLock { state in state.slots.values.map { state.records[Int($0)].key } + state.others.keys }
+    }
+
+    /// All contents of an identity.
+    func keys(of id: BlobID) -> [ContentKey] {
+        state.withLock { state in
+            (state.slots[id].map { [state.records[Int($0)].key] } ?? []) + state.others.keys.filter { $0.id == id }
+        }
+    }
+
+    var isScanned: Bool { state.withLock { $0.changedWhileScanning == nil } }
+
+    /// - Returns: whether it came before the deadline.
+    @discardableResult
+    func waitUntilScanned(_ deadline: Deadline? = nil) -> Bool {
+        wait(until: deadline) { $0.changedWhileScanning == nil || $0.hasEnded ? true : nil } ?? false
+    }
+
+    private func wait<Result>(until deadline: Deadline?, _ body: (inout State) -> Result?) -> Result? {
+        state.withLock { $0.waiters += 1 }
+        defer { state.withLock { $0.waiters -= 1 } }
+        return state.wait(until: deadline, body)
+    }
+
+    /// What the files were found to be, in any order; what was used since then is known better.
+    func scanned(_ found: [CacheStart.File]) {
+        let found = found.sorted { $0.used < $1.used }
+        update { state in
+            let changed = state.changedWhileScanning ?? []
+            let since = state.inOrder
+            var scanned = State()
+            scanned.records.reserveCapacity(found.count + since.count)
+            scanned.slots.reserveCapacity(found.count + since.count)
+            for file in found where !changed.contains(file.key) {
+                scanned.put(file.key, bytes: file.local, diskBytes: file.onDisk, told: file.used)
+            }
+            for record in since {
+                scanned.put(record.key, bytes: record.bytes, diskBytes: record.diskBytes, told: record.told)
+            }
+            state.records = scanned.records
+            state.free = scanned.free
+            state.slots = scanned.slots
+            state.others = scanned.others
+            state.oldest = scanned.oldest
+            state.newest = scanned.newest
+            state.used = scanned.used
+            state.changedWhileScanning = nil
+        }
+    }
+}
+
+// MARK: - Room
+
+/// Room on the disk that was promised to somebody. What is not used is given back when this goes.
+final class SpaceReservation: Sendable {
+    private let space: Space
+    private let left: Mutex<UInt64>
+
+    fileprivate init(_ space: Space, _ bytes: UInt64) {
+        self.space = space
+        left = Mutex(bytes)
+    }
+
+    deinit { space.giveBack(left.withLock { $0 }) }
+
+    /// So much was written, or will not be: it counts as what is there, or not at all.
+    func release(_ bytes: UInt64) {
+        space.giveBack(
+            left.withLock { left in
+                let part = min(left, bytes)
+                left -= part
+                return part
+            })
+    }
+}
+
+extension Space {
+    /// Bytes taken; of what is known.
+    var used: UInt64 { state.withLock { $0.used + $0.lingering } }
+
+    /// Waits until there is room.
+    ///
+    /// - Returns: nil where there is none: everything else is pinned or in use, or the deadline came first.
+    func reserve(_ bytes: UInt64, until deadline: Deadline) -> SpaceReservation? {
+        if bytes > bytesMax { return nil }
+        let isGranted = wait(until: deadline) { [bytesMax, demand] state -> Bool? in
+            if state.hasEnded { return false }
+            // What another start left counts too.
+            guard state.changedWhileScanning == nil else { return nil }
+            if state.taken + bytes <= bytesMax {
+                state.reserved += bytes
+                return true
+            }
+            if state.isExhausted { return false }
+            demand.update { $0.bytes = max($0.bytes, bytes) }
+            return nil
+        }
+        return isGranted == true ? SpaceReservation(self, bytes) : nil
+    }
+
+    fileprivate func giveBack(_ bytes: UInt64) {
+        if bytes == 0 { return }
+        update { state in
+            state.reserved -= bytes
+            state.isExhausted = false
+        }
+    }
+
+    func beganLingering(_ bytes: UInt64) { state.withLock { $0.lingering += bytes } }
+
+    func endedLingering(_ bytes: UInt64) {
+        update { state in
+            state.lingering -= bytes
+            state.isExhausted = false
+        }
+    }
+
+    /// Something may be evicted now that could not be before.
+    func mayHaveRoom() {
+        if state.withLock({ $0.isExhausted }) { update { $0.isExhausted = false } }
+    }
+
+    // MARK: For the evictor
+
+    /// Waits until somebody needs room. - Returns: down to how many bytes to evict; nil at the end.
+    func waitForDemand() -> UInt64? {
+        demand.wait { [bytesMax] demand -> UInt64?? in
+            if demand.hasEnded { return .some(nil) }
+            guard demand.bytes > 0 else { return nil }
+            let needed = demand.bytes + bytesMax / Self.slackDivisor
+            demand.bytes = 0
+            return bytesMax > needed ? bytesMax - needed : 0
+        } ?? nil
+    }
+
+    func isAbove(_ bytes: UInt64) -> Bool { state.withLock { $0.taken > bytes } }
+
+    /// All that could be evicted was: who still waits for room gets none until something changes.
+    func evictedAllThereIs() {
+        update { $0.isExhausted = true }
+    }
+
+    /// The contents used longest ago, but for pinned ones and those of `skipped`.
+    func oldest(_ count: Int, skipping skipped: Set<ContentKey>) -> [ContentKey] {
+        state.withLock { state in
+            var keys: [ContentKey] = []
+            var slot = state.oldest
+            while slot >= 0, keys.count < count {
+                let record = state.records[Int(slot)]
+                if !state.pinned.contains(record.key), !skipped.contains(record.key) { keys.append(record.key) }
+                slot = record.after
+            }
+            return keys
+        }
+    }
+
+    // MARK: Pins
+
+    func setPinned(_ keys: Set<ContentKey>) {
+        update { state in
+            state.pinned = keys
+            state.isExhausted = false
+        }
+    }
+
+    var pinnedBytes: UInt64 {
+        state.withLock { state in
+            state.pinned.reduce(0) { sum, key in
+                state.slot(of: key).map { sum + state.records[Int($0)].bytes } ?? sum
+            }
+        }
+    }
+
+    /// Lets go of all who wait.
+    func end() {
+        state.update { $0.hasEnded = true }
+        demand.update { $0.hasEnded = true }
+    }
+}
+
+// MARK: - Records
+
+extension Space.State {
+    fileprivate func slot(of key: ContentKey) -> Int32? {
+        guard let slot = slots[key.id] else { return nil }
+        return records[Int(slot)].key == key ? slot : others[key]
+    }
+
+    /// As the newest.
+    fileprivate mutating func put(_ key: ContentKey, bytes: UInt64, diskBytes: UInt64, told: Int64) {
+        if let slot = slot(of: key) {
+            used = used - records[Int(slot)].diskBytes + diskBytes
+            records[Int(slot)].bytes = bytes
+            records[Int(slot)].diskBytes = diskBytes
+            return makeNewest(slot)
+        }
+        let record = Space.Record(key: key, bytes: bytes, diskBytes: diskBytes, told: told)
+        let slot: Int32
+        if let reused = free.popLast() {
+            slot = reused
+            records[Int(slot)] = record
+        } else {
+            slot = Int32(records.count)
+            records.append(record)
+        }
+        if slots[key.id] == nil { slots[key.id] = slot } else { others[key] = slot }
+        used += diskBytes
+        append(slot)
+    }
+
+    fileprivate mutating func remove(_ key: ContentKey) {
+        guard let slot = slot(of: key) else { return }
+        used -= records[Int(slot)].diskBytes
+        unlink(slot)
+        free.append(slot)
+        if others.removeValue(forKey: key) != nil { return }
+        slots[key.id] = nil
+        if others.isEmpty { return }
+        if let other = others.first(where: { $0.key.id == key.id }) {
+            slots[key.id] = other.value
+            others[other.key] = nil
+        }
+    }
+
+    fileprivate mutating func makeNewest(_ slot: Int32) {
+        if slot == newest { return }
+        unlink(slot)
+        append(slot)
+    }
+
+    private mutating func unlink(_ slot: Int32) {
+        let record = records[Int(slot)]
+        if record.before >= 0 { records[Int(record.before)].after = record.after } else { oldest = record.after }
+        if record.after >= 0 { records[Int(record.after)].before = record.before } else { newest = record.before }
+    }
+
+    private mutating func append(_ slot: Int32) {
+        records[Int(slot)].before = newest
+        records[Int(slot)].after = -1
+        if newest >= 0 { records[Int(newest)].after = slot } else { oldest = slot }
+        newest = slot
+    }
+
+    fileprivate var inOrder: [Space.Record] {
+        var result: [Space.Record] = []
+        var slot = oldest
+        while slot >= 0 {
+            result.append(records[Int(slot)])
+            slot = records[Int(slot)].after
+        }
+        return result
+    }
+}

@@ -1,0 +1,167 @@
+import ChunkStore
+import Foundation
+import MCFSCore
+import MCFSTestSupport
+import Testing
+
+private let digits = Array("0123456789abcdefghij".utf8)
+
+/// Origins that lie about sizes and bytes, and settings at their limits.
+@Suite(.timeLimit(.minutes(1)))
+struct HostileContentTests {
+    @Test("who lists a known digest with another size gets an error, and takes nothing from those who have it")
+    func otherSize() throws {
+        let fixture = CacheFixture()
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let content = CacheFixture.digested(MemorySource(digits))
+        cache.setPinned([content.key])
+        let reader = cache.open(content)
+        _ = try reader.all
+        cache.waitUntilSynced()
+        for size in [19, 21, 1] as [UInt64] {
+            let lie = FileContent(
+                id: content.id, size: size, source: MemorySource(Array(repeating: 7, count: 30)), offset: 0)
+            #expect(throws: MCFSError.self) { try cache.open(lie).bytes(0, 1) }
+            #expect(cache.localBytes(of: lie.id, size: size) == 0)
+        }
+        let gone = FileContent(id: content.id, size: 20, source: MemorySource([]), offset: 0)
+        #expect(try cache.open(gone).all == digits)
+        #expect(try reader.all == digits)
+        #expect(cache.usage.bytesPinned == 20)
+    }
+
+    @Test("a lie about a size that came first does not keep the content from being fetched")
+    func otherSizeFirst() throws {
+        let fixture = CacheFixture()
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let content = CacheFixture.digested(MemorySource(digits))
+        let lie = FileContent(
+            id: content.id, size: 25, source: MemorySource(Array(repeating: 7, count: 25)), offset: 0)
+        let liar = cache.open(lie)
+        #expect(try liar.bytes(0, 4) == [7, 7, 7, 7])
+        #expect(try cache.open(content).all == digits)
+        #expect(throws: MCFSError.self) { try liar.all }
+        #expect(try cache.open(content).all == digits)
+    }
+
+    @Test("a content of one chunk is checked before it is served, also where it cannot be kept")
+    func unkept() throws {
+        let fixture = CacheFixture(chunkSize: 64, bytesMax: 0)
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let source = MemorySource(digits)
+        source.fail(.flip, .flip)
+        #expect(throws: MCFSError.self) { try cache.open(CacheFixture.digested(source)).all }
+        let right = MemorySource(digits + [1])
+        #expect(try cache.open(CacheFixture.digested(right)).all == digits + [1])
+        #expect(cache.usage.bytesUsed == 0)
+    }
+
+    @Test(
+        "a size that nothing has is an error, and costs nothing", arguments: [1 << 62, .max, 1 << 46 + 1] as [UInt64])
+    func impossibleSize(size: UInt64) throws {
+        let fixture = CacheFixture(chunkSize: 4096)
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let content = FileContent(id: BlobID(origin: "huge"), size: size, source: MemorySource(digits), offset: 0)
+        #expect(throws: MCFSError.self) { try cache.open(content).bytes(0, 4) }
+        #expect(throws: MCFSError.self) { try cache.open(content).bytes(size - 4, size) }
+        #expect(throws: MCFSError.self) {
+            try cache.prefetch([content, content, content], progress: Progress(), isCancelled: { false })
+        }
+    }
+
+    @Test("a few chunks of a sparse content of 8 TiB cost what is local")
+    func sparse() throws {
+        let fixture = CacheFixture(chunkSize: 4096)
+        let size: UInt64 = 1 << 43
+        let content = FileContent(id: BlobID(origin: "sparse"), size: size, source: PatternSource(), offset: 0)
+        let cache = try fixture.open()
+        for offset in [0, 1 << 40, size - 4096] as [UInt64] {
+            #expect(try cache.open(content).bytes(offset, offset + 4) == PatternSource.bytes(offset, 4))
+        }
+        #expect(cache.localBytes(of: content.id, size: size) == 3 * 4096)
+        #expect(cache.usage.bytesUsed < 1 << 20)
+        cache.shutDown()
+        let next = try fixture.open()
+        defer { next.shutDown() }
+        let gone = FileContent(id: content.id, size: size, source: MemorySource([]), offset: 0)
+        #expect(try next.open(gone).bytes(1 << 40, 1 << 40 + 4) == PatternSource.bytes(1 << 40, 4))
+    }
+
+    @Test(
+        "any budget of memory makes progress",
+        arguments: [(1, 16, 8), (16, 16, 1), (40, 16, 16), (8, 64, 4)] as [(UInt64, UInt64, Int)])
+    func smallBudget(budget: UInt64, chunkSize: UInt64, threads: Int) throws {
+        var fixture = CacheFixture(chunkSize: chunkSize)
+        fixture.configuration.inFlightBytesMax = budget
+        fixture.configuration.fetchThreads = threads
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let bytes = (0..<1000).map { UInt8(truncatingIfNeeded: $0) }
+        let files = (0..<4).map { cache.open(CacheFixture.placed(MemorySource(bytes), "\($0)")) }
+        let waiters = try files.flatMap { file in
+            try stride(from: UInt64(0), to: 1000, by: 50).map { try file.start($0, $0 + 50) }
+        }
+        for (index, waiter) in waiters.enumerated() {
+            let low = index % 20 * 50
+            #expect(try waiter.value.get() == Array(bytes[low..<low + 50]))
+        }
+    }
+
+    @Test("a chunk that did not come in time is refused at once to who asks again")
+    func refused() throws {
+        let fixture = CacheFixture(readDeadline: .milliseconds(1100))
+        let cache = try fixture.open()
+        let source = MemorySource(digits)
+        source.close()
+        let file = cache.open(CacheFixture.placed(source))
+        #expect(throws: MCFSError.self) { try file.start(0, 4).value.get() }
+        // The kernel asks again for a part of what it was refused.
+        #expect(throws: MCFSError.self) {
+            _ = try file.read(ByteRange(0, 1)) {
+                Issue.record("the read waits")
+                return TestWaiter()
+            }
+        }
+        #expect(source.reads.count == 1)
+        fixture.close(cache)
+        source.open()
+    }
+
+    @Test("members that pass by take no more room than there is")
+    func ingestBound() throws {
+        let fixture = CacheFixture(chunkSize: 4096, bytesMax: 2 << 20)
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let bytes = [UInt8](repeating: 5, count: 64 << 10)
+        let writer = try cache.beginContent(id: nil, size: 4 << 20)
+        for _ in 0..<64 {
+            try bytes.withUnsafeBytes { try writer.write($0) }
+            let files = FileManager.default.enumerator(atPath: fixture.directory.path)
+            var sum = 0
+            while files?.nextObject() != nil { sum += files?.fileAttributes?[.size] as? Int ?? 0 }
+            #expect(sum < 2 << 20)
+        }
+        let id = try writer.commit()
+        #expect(id == BlobID(Digest.sha256(of: [UInt8](repeating: 5, count: 4 << 20))))
+        #expect(cache.localBytes(of: id, size: 4 << 20) == 0)
+    }
+}
+
+/// A source of any length whose bytes follow from where they are.
+private final class PatternSource: ByteSource {
+    let name = "pattern"
+    let hasRandomAccess = true
+
+    static func bytes(_ offset: UInt64, _ count: Int) -> [UInt8] {
+        (0..<count).map { UInt8(truncatingIfNeeded: (offset + UInt64($0)) / 4096 &* 31 &+ UInt64($0)) }
+    }
+
+    func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
+        let bytes = Self.bytes(range.lowerBound, Int(range.count))
+        try bytes.withUnsafeBytes { bytes in Result { () throws(MCFSError) in try sink.write(bytes) } }.get()
+    }
+}

@@ -1,0 +1,220 @@
+import ChunkStore
+import Foundation
+import Glibc
+import MCFSCore
+import MCFSTestSupport
+import Testing
+
+private let digits = Array("0123456789abcdefghij".utf8)
+
+/// What is believed of what an earlier start left.
+@Suite(.timeLimit(.minutes(1)))
+struct TrustTests {
+    private static func mount(_ number: Int) -> String { String(format: "%032d", number) }
+
+    /// A cache whose file system is mounted the `number`th time, and that syncs only when told to.
+    private func cache(_ fixture: inout CacheFixture, mount number: Int) throws -> ChunkCache {
+        fixture.configuration.mountToken = Self.mount(number)
+        fixture.configuration.syncInterval = .seconds(3600)
+        return try fixture.open()
+    }
+
+    private func gone(_ content: FileContent) -> FileContent {
+        FileContent(id: content.id, size: content.size, source: MemorySource([]), offset: 0)
+    }
+
+    @Test("what was synced stays over any number of mounts, also where one of them wrote nothing")
+    func warmMiddle() throws {
+        var fixture = CacheFixture()
+        let contents = [
+            CacheFixture.placed(MemorySource(digits)), CacheFixture.digested(MemorySource(digits)),
+            CacheFixture.placed(MemorySource([7, 8, 9]), "small"),
+        ]
+        let first = try cache(&fixture, mount: 1)
+        for content in contents { _ = try first.open(content).all }
+        first.shutDown()
+        for number in 2...4 {
+            let later = try cache(&fixture, mount: number)
+            for content in contents { _ = try later.open(gone(content)).all }
+            later.shutDown()
+        }
+    }
+
+    @Test("under the same mount a killed daemon loses nothing, synced or not")
+    func sameMount() throws {
+        var fixture = CacheFixture()
+        let whole = CacheFixture.placed(MemorySource([1, 2, 3]), "whole")
+        let part = CacheFixture.placed(MemorySource(digits), "part")
+        let killed = try cache(&fixture, mount: 1)
+        _ = try killed.open(whole).all
+        _ = try killed.open(part).bytes(4, 8)
+        let next = try cache(&fixture, mount: 1)
+        defer {
+            next.shutDown()
+            killed.shutDown()
+        }
+        #expect(try next.open(gone(whole)).all == [1, 2, 3])
+        #expect(try next.open(gone(part)).bytes(4, 8) == Array("4567".utf8))
+        next.waitUntilScanned(Deadline(after: .seconds(10)))
+        #expect(next.usage.bytesUsed > 0)
+    }
+
+    @Test("what was closed before a flush is synced like what is open")
+    func closed() throws {
+        var fixture = CacheFixture()
+        fixture.configuration.idleContentsMax = 0
+        let contents = (0..<3).map { CacheFixture.placed(MemorySource(digits), "\($0)") }
+        let killed = try cache(&fixture, mount: 1)
+        for content in contents { _ = try killed.open(content).bytes(4, 8) }
+        killed.waitUntilSynced()
+        _ = try killed.open(contents[0]).bytes(8, 12)
+        let next = try cache(&fixture, mount: 2)
+        defer {
+            next.shutDown()
+            killed.shutDown()
+        }
+        for content in contents { #expect(try next.open(gone(content)).bytes(4, 8) == Array("4567".utf8)) }
+        #expect(throws: MCFSError.self) { try next.open(gone(contents[0])).bytes(8, 12) }
+    }
+
+    @Test(
+        "after another mount a whole file that was not synced is hashed before it is used, or thrown away",
+        arguments: [true, false])
+    func lostPages(hasDigest: Bool) throws {
+        var fixture = CacheFixture(chunkSize: 64)
+        let source = MemorySource(digits)
+        let content = hasDigest ? CacheFixture.digested(source) : CacheFixture.placed(source)
+        let killed = try cache(&fixture, mount: 1)
+        defer { killed.shutDown() }
+        _ = try killed.open(content).all
+        // The name and the size reached the disk, the bytes did not.
+        let path = "\(fixture.directory.path)/fresh/\(Self.mount(1))/\(content.id)"
+        #expect(truncate(path, 0) == 0 && truncate(path, off_t(digits.count)) == 0)
+        let next = try cache(&fixture, mount: 2)
+        defer { next.shutDown() }
+        #expect(try next.open(content).all == digits)
+        #expect(source.reads.count == 2)
+    }
+
+    @Test("a whole file that was not synced and is right is believed after its hash")
+    func provenRight() throws {
+        var fixture = CacheFixture(chunkSize: 64)
+        let content = CacheFixture.digested(MemorySource(digits))
+        let killed = try cache(&fixture, mount: 1)
+        defer { killed.shutDown() }
+        _ = try killed.open(content).all
+        for number in 2...3 {
+            let next = try cache(&fixture, mount: number)
+            #expect(try next.open(gone(content)).all == digits)
+            next.shutDown()
+        }
+    }
+
+    @Test(
+        "of a partial content only what was synced is believed after another mount, at every start after that as well")
+    func partial() throws {
+        var fixture = CacheFixture()
+        let content = CacheFixture.placed(MemorySource(digits))
+        let killed = try cache(&fixture, mount: 1)
+        defer { killed.shutDown() }
+        _ = try killed.open(content).bytes(0, 4)
+        killed.waitUntilSynced()
+        _ = try killed.open(content).bytes(8, 12)
+        for number in [2, 2, 3] {
+            let next = try cache(&fixture, mount: number)
+            #expect(try next.open(gone(content)).bytes(0, 4) == Array("0123".utf8))
+            #expect(throws: MCFSError.self) { try next.open(gone(content)).bytes(8, 12) }
+            next.shutDown()
+        }
+    }
+
+    @Test("a digest that one start began is finished by the next", arguments: [false, true])
+    func resumedHash(isWrong: Bool) throws {
+        var fixture = CacheFixture()
+        let source = MemorySource(digits)
+        let content = CacheFixture.digested(source)
+        let first = try cache(&fixture, mount: 1)
+        _ = try first.open(content).bytes(0, 12)
+        first.shutDown()
+        if isWrong { source.fail(.flip) }
+        let next = try cache(&fixture, mount: 2)
+        defer { next.shutDown() }
+        let file = next.open(content)
+        if isWrong {
+            #expect(throws: MCFSError.self) {
+                _ = try file.bytes(12, 20)
+                _ = try file.all
+            }
+            #expect(next.statistics.corruptions == 1)
+        } else {
+            #expect(try file.all == digits)
+            next.waitUntilSynced()
+            #expect(files(fixture, in: "blobs").count == 1)
+        }
+    }
+
+    // MARK: Files that are not what they should be
+
+    private enum Damage: CaseIterable { case cut, grown, link, pipe, folder, gone }
+
+    private func damage(_ path: String, _ damage: Damage) throws {
+        let size = try #require(FileManager.default.attributesOfItem(atPath: path)[.size] as? Int)
+        switch damage {
+        case .cut: #expect(truncate(path, off_t(size / 2)) == 0)
+        case .grown: #expect(truncate(path, off_t(size + 5)) == 0)
+        case .gone: #expect(unlink(path) == 0)
+        case .link: #expect(unlink(path) == 0 && symlink("/etc/passwd", path) == 0)
+        case .pipe: #expect(unlink(path) == 0 && mkfifo(path, 0o600) == 0)
+        case .folder: #expect(unlink(path) == 0 && mkdir(path, 0o700) == 0)
+        }
+    }
+
+    private func files(_ fixture: CacheFixture, in area: String) -> [String] {
+        let root = fixture.directory.path + "/" + area
+        let names = FileManager.default.enumerator(atPath: root)?.allObjects as? [String] ?? []
+        return names.map { root + "/" + $0 }.filter { path in
+            var status = stat()
+            return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+        }
+    }
+
+    @Test(
+        "a file of the cache that is no plain file of the right length is not believed",
+        arguments: ["blobs", "partial"])
+    func damaged(area: String) throws {
+        for damage in Damage.allCases {
+            for hasDigest in [true, false] {
+                var fixture = CacheFixture()
+                let source = MemorySource(digits)
+                let content = hasDigest ? CacheFixture.digested(source) : CacheFixture.placed(source)
+                let first = try cache(&fixture, mount: 1)
+                _ = try first.open(content).bytes(4, area == "blobs" ? 20 : 8)
+                if area == "blobs" { _ = try first.open(content).all }
+                first.shutDown()
+                for path in files(fixture, in: area) { try self.damage(path, damage) }
+                let next = try cache(&fixture, mount: 1)
+                #expect(try next.open(content).bytes(4, 8) == Array("4567".utf8), "\(damage) \(hasDigest)")
+                #expect(try next.open(content).all == digits, "\(damage) \(hasDigest)")
+                next.shutDown()
+            }
+        }
+    }
+
+    @Test("a map vouches for nothing but the file beside it")
+    func mapWithoutFile() throws {
+        var fixture = CacheFixture()
+        let source = MemorySource(digits)
+        let content = CacheFixture.placed(source)
+        let first = try cache(&fixture, mount: 1)
+        _ = try first.open(content).bytes(0, 12)
+        first.shutDown()
+        let map = try #require(files(fixture, in: "partial").first { $0.hasSuffix(".map") })
+        #expect(unlink(String(map.dropLast(4))) == 0)
+        let next = try cache(&fixture, mount: 1)
+        #expect(try next.open(content).bytes(4, 8) == Array("4567".utf8))
+        next.shutDown()
+        let last = try cache(&fixture, mount: 1)
+        defer { last.shutDown() }
+        #expect(throws: MCFSError.self) { try last.open(gone(content)).bytes(8, 12) }
+    }
+}
