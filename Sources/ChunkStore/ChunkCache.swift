@@ -45,7 +45,11 @@ package final class ChunkCache: ContentSink {
             directory: directory, index: index, chunkSize: configuration.chunkSize
         ) { use in link.cache?.finishLater(use) }
         planner = FetchPlanner(smallContentMax: configuration.chunkSize, table: table, index: index)
-        writers = (0..<max(1, configuration.storeThreads)).map { _ in WorkQueue("mcfs-store", threads: 1) }
+        do throws(Errno) {
+            var writers: [WorkQueue] = []
+            for _ in 0..<max(1, configuration.storeThreads) { writers.append(try WorkQueue("mcfs-store", threads: 1)) }
+            self.writers = writers
+        } catch { throw MCFSError(noThread: error) }
         budget = InFlightBudget(bytes: configuration.inFlightBytesMax)
         pool = BufferPool(bufferBytes: Int(configuration.chunkSize), bytesMax: Self.pooledBytesMax)
         flusher = Flusher(directory, table, syncPoint)
@@ -55,7 +59,10 @@ package final class ChunkCache: ContentSink {
         // Before anything new is written there.
         directory.forEachFile(in: "tmp") { [directory] name, _ in directory.remove("tmp/\(name)") }
         if syncPoint.trustedUntil == nil {
-            startThread("mcfs-scan") { [index, directory] in index.scan(directory, syncPoint) }
+            // Without a thread, here and now.
+            if (try? startThread("mcfs-scan") { [index, directory] in index.scan(directory, syncPoint) }) == nil {
+                index.scan(directory, syncPoint)
+            }
         } else {
             // What another boot left must be judged before this boot signs for the cache.
             index.scan(directory, syncPoint)
@@ -63,8 +70,10 @@ package final class ChunkCache: ContentSink {
                 throw MCFSError(localIO: "write to the cache directory \(path)", error)
             }
         }
-        startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
-        flusher.start(every: configuration.syncInterval)
+        do throws(Errno) {
+            try startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
+            try flusher.start(every: configuration.syncInterval)
+        } catch { throw MCFSError(noThread: error) }
     }
 
     /// Breaks the circle between the cache and its threads.
@@ -278,7 +287,12 @@ extension ChunkCache {
             fail(reads, error)
             // On a thread of its own: the kernel waits for reads in flight before it drops pages.
             let observers = discardObservers.withLock { $0 }
-            startThread("mcfs-discard") { for observer in observers { observer(blob.id) } }
+            do throws(Errno) {
+                try startThread("mcfs-discard") { for observer in observers { observer(blob.id) } }
+            } catch {
+                logger.error(
+                    "pages of wrong bytes may stay in memory: no thread to drop them", metadata: ["errno": "\(error)"])
+            }
         }
     }
 

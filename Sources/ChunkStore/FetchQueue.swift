@@ -38,7 +38,10 @@ final class FetchQueue: Sendable {
             state.threads += 1
             return true
         }
-        if needsThread { startThread("mcfs-fetch") { [self] in work() } }
+        // Without one, the threads that are there come to it.
+        if needsThread, (try? startThread("mcfs-fetch") { [self] in work() }) == nil {
+            state.update { $0.threads -= 1 }
+        }
     }
 
     private static func canJoin(_ before: FetchJob, _ next: FetchJob) -> Bool {

@@ -14,18 +14,23 @@ final class Flusher: Sendable {
         self.syncPoint = syncPoint
     }
 
-    func start(every interval: Duration) {
+    func start(every interval: Duration) throws(Errno) {
         state.withLock { $0.isRunning = true }
-        startThread("mcfs-sync") { [self] in
-            while true {
-                let isDirty =
-                    state.wait { state -> Bool? in state.isDirty || state.hasEnded ? state.isDirty : nil } ?? false
-                _ = state.wait(until: Deadline(after: interval)) { $0.hasEnded ? true : nil }
-                if isDirty { flush() }
-                if state.withLock({ $0.hasEnded }) { break }
-            }
-            state.update { $0.isRunning = false }
+        do throws(Errno) { try startThread("mcfs-sync") { [self] in run(every: interval) } } catch {
+            state.withLock { $0.isRunning = false }
+            throw error
         }
+    }
+
+    private func run(every interval: Duration) {
+        while true {
+            let isDirty =
+                state.wait { state -> Bool? in state.isDirty || state.hasEnded ? state.isDirty : nil } ?? false
+            _ = state.wait(until: Deadline(after: interval)) { $0.hasEnded ? true : nil }
+            if isDirty { flush() }
+            if state.withLock({ $0.hasEnded }) { break }
+        }
+        state.update { $0.isRunning = false }
     }
 
     func noteWrite() {

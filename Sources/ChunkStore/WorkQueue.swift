@@ -11,9 +11,9 @@ final class WorkQueue: Sendable {
 
     private let state = Guarded(State())
 
-    init(_ name: String, threads: Int) {
+    init(_ name: String, threads: Int) throws(Errno) {
         for _ in 0..<threads {
-            startThread(name) { [state] in
+            try startThread(name) { [state] in
                 while let work = Self.next(state) {
                     work()
                     state.update { $0.running -= 1 }
