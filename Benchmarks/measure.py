@@ -1,11 +1,13 @@
 """How long commands take, on a machine that does other things as well."""
 
 import collections
+import contextlib
 import mmap
 import os
 import re
 import statistics
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -86,6 +88,24 @@ def turns(rounds, sides, memory=256 * MIB):
                 series[name].disturbed += 1
             series[name].seconds.append(seconds)
     return series
+
+
+@contextlib.contextmanager
+def _busy_core():
+    core = max(os.sched_getaffinity(0))
+    # In a session of its own, as another service would be: the kernel shares processors out between sessions.
+    loop = subprocess.Popen(
+        [sys.executable, "-c", "while True: pass"], preexec_fn=lambda: os.sched_setaffinity(0, {core}), start_new_session=True)
+    try:
+        yield
+    finally:
+        loop.kill()
+        loop.wait()
+
+
+# What else the machine does, for work whose time is that of processes waking each other: on a quiet machine every wake-up
+# rouses a core that sleeps, on a busy one it waits for its turn. What is added to the names of rows, and a context manager.
+LOADS = {"": contextlib.nullcontext, " (one core kept busy)": _busy_core}
 
 
 def memory_of(pid, name="VmRSS"):

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import peers
-from measure import MIB, fuse_requests, memory_of, run, turns
+from measure import LOADS, MIB, fuse_requests, memory_of, run, turns
 from servers.process import RecordedProcess
 from stand import ROUND_TRIP_MILLISECONDS
 
@@ -179,18 +179,20 @@ def opens(stand):
         mcfs.prefetch(mountpoint)
         for path in (plain, mountpoint, overlay.mountpoint):
             rate(path)()()
-        result = turns(stand.rounds, {
-            "ext4": rate(plain), "mcfs": rate(mountpoint), "fuse-overlayfs": rate(overlay.mountpoint)}, MIB)
-        ext4, own, other = (1 / result[name].median for name in ("ext4", "mcfs", "fuse-overlayfs"))
         counted = fuse_requests(lambda: run([program, mountpoint, str(files), "500"]), mountpoint)
         # Nobody waits for the answer to RELEASE.
         waited = counted.total() - counted["RELEASE"]
         shown = f"{counted['RELEASE'] / 500:.2f} RELEASE, {waited / 500:.2f} waited" if counted else "not counted"
-        stand.row(
-            "open + read 4 KiB + close of small local files",
-            f"{own:,.0f}/s; fuse-overlayfs {other:,.0f}/s: {own / other:.1f} x; ext4 {ext4:,.0f}/s; requests for each: {shown}",
-            ">= 1.5 x fuse-overlayfs, one request to wait for", own / other >= 1.5 and waited <= 1.02 * 500,
-            perSecond=own, fuseOverlayfsPerSecond=other, ext4PerSecond=ext4, requests=counted)
+        for load, is_loaded in LOADS.items():
+            with is_loaded():
+                result = turns(stand.rounds, {
+                    "ext4": rate(plain), "mcfs": rate(mountpoint), "fuse-overlayfs": rate(overlay.mountpoint)}, MIB)
+            ext4, own, other = (1 / result[name].median for name in ("ext4", "mcfs", "fuse-overlayfs"))
+            stand.row(
+                f"open + read 4 KiB + close of small local files{load}",
+                f"{own:,.0f}/s; fuse-overlayfs {other:,.0f}/s: {own / other:.1f} x; ext4 {ext4:,.0f}/s; requests for each: {shown}",
+                ">= 1.5 x fuse-overlayfs, one request to wait for", own / other >= 1.5 and waited <= 1.02 * 500,
+                perSecond=own, fuseOverlayfsPerSecond=other, ext4PerSecond=ext4, requests=counted)
 
 
 def commands(stand):

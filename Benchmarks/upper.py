@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import peers
-from measure import MIB, Series, drop_names, drop_page_cache, fuse_requests, run, turns
+from measure import LOADS, MIB, Series, drop_names, drop_page_cache, fuse_requests, run, turns
 from servers.process import clean_environment
 
 NAMES = r"""
@@ -230,18 +230,22 @@ def names(stand):
 
     with sides(stand, PLAIN, KERNEL, PEER, OWN, DAEMON) as all_sides:
         # How long two processes take to wake each other depends on what else runs: short turns, so that it hits all sides alike.
-        result = turns(slices * stand.rounds, {name: work(side) for name, side in all_sides.items()}, MIB)
+        results = {}
+        for load, is_loaded in LOADS.items():
+            with is_loaded():
+                results[load] = turns(slices * stand.rounds, {name: work(side) for name, side in all_sides.items()}, MIB)
         requests = {}
         for name in (OWN, DAEMON, PEER):
             directory = all_sides[name].new_directory()
             counted = fuse_requests(lambda: run([command, directory, "500"]), directory)
             requests[name] = {kind: number / 500 for kind, number in counted.items()}
-    own, other = (speed(result, name, PEER) for name in (OWN, DAEMON))
     each = ", ".join(f"{sum(kinds.values()):.1f} {name}" for name, kinds in requests.items() if kinds)
-    stand.row(
-        f"create + write 4 KiB + rename + unlink, {count:,} times in turns of {count // slices:,}",
-        f"{shown(result, PEER)}; requests for each: {each or 'not counted'}", ">= 1 x fuse-overlayfs", own >= 1 and other >= 1,
-        ratio=own, ratioWithoutPassthrough=other, seconds=details(result), requests=requests)
+    for load, result in results.items():
+        own, other = (speed(result, name, PEER) for name in (OWN, DAEMON))
+        stand.row(
+            f"create + write 4 KiB + rename + unlink, {count:,} times in turns of {count // slices:,}{load}",
+            f"{shown(result, PEER)}; requests for each: {each or 'not counted'}", ">= 1 x fuse-overlayfs", own >= 1 and other >= 1,
+            ratio=own, ratioWithoutPassthrough=other, seconds=details(result), requests=requests)
 
 
 def triton(stand):
@@ -321,11 +325,13 @@ def blocks(stand):
             run(["dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={size // MIB}"])
             works[name] = lambda path=path: lambda: seconds_of(command, path, str(size // 4096), str(count))
             requests[name] = fuse_requests(lambda: run([command, path, str(size // 4096), "1000"]), side.path).total() / 1000
-        result = turns(stand.rounds, works, MIB)
-    each = ", ".join(f"{requests[name]:.2f} {name}" for name in (OWN, DAEMON, PEER))
-    stand.row(
-        f"{count:,} writes of 4 KiB to an open file of {size // MIB} MiB", f"{shown(result)}; requests for each: {each}",
-        ratio=speed(result, OWN), ratioWithoutPassthrough=speed(result, DAEMON), seconds=details(result), requests=requests)
+        each = ", ".join(f"{requests[name]:.2f} {name}" for name in (OWN, DAEMON, PEER))
+        for load, is_loaded in LOADS.items():
+            with is_loaded():
+                result = turns(stand.rounds, works, MIB)
+            stand.row(
+                f"{count:,} writes of 4 KiB to an open file of {size // MIB} MiB{load}", f"{shown(result)}; requests for each: {each}",
+                ratio=speed(result, OWN), ratioWithoutPassthrough=speed(result, DAEMON), seconds=details(result), requests=requests)
 
 
 def copy_up(stand):

@@ -137,6 +137,14 @@ ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused) {
 
 int mcfs_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
 
+void mcfs_begin_thread(const char *name) {
+    mcfs_name_thread(name);
+    /* Of threads, on Linux: 0 is the calling one, the process's number its first one. */
+    errno = 0;
+    int nice_value = getpriority(PRIO_PROCESS, (id_t)getpid());
+    if (errno == 0 && nice_value != getpriority(PRIO_PROCESS, 0)) setpriority(PRIO_PROCESS, 0, nice_value);
+}
+
 void mcfs_trim_heap(void) { malloc_trim(0); }
 
 void mcfs_limit_heaps(int count, int block_size) {

@@ -81,7 +81,7 @@ extension Blob {
             let hashes = keepForHashing(chunk, buffer, &state)
             return (takeReady(&state), localBytes(of: state), bytesOnDisk(of: state), hashes)
         }
-        context.space.set(key, bytes: bytes, diskBytes: diskBytes)
+        context.space.set(key, bytes: bytes, diskBytes: diskBytes, from: room)
         context.dirty.add(key)
         answer(ready, holding: (chunk, buffer))
         if hashes { hashLater() }
@@ -159,7 +159,7 @@ extension Blob {
             old.wasUnlinked(bytes: context.space.localBytes(key) ?? 0)
         }
         context.removeUnproven(id)
-        context.space.set(key, bytes: key.size, diskBytes: Space.diskBytes(key.size))
+        context.space.set(key, bytes: key.size, diskBytes: Space.diskBytes(key.size), from: room)
         context.dirty.add(key)
         if case .bytes(let buffer) = whole, grid.chunkCount == 1 {
             answer(ready, holding: (0, buffer))
@@ -173,7 +173,6 @@ extension Blob {
     func adoptAndWait(_ whole: Whole, _ room: SpaceReservation?) {
         writeAndWait { [self] in
             if !adopt(whole, room), case .file(_, let temporary) = whole { context.directory.remove(temporary) }
-            room?.release(.max)
         }
     }
 

@@ -40,9 +40,8 @@ final class Blob: Sendable {
         var mismatches = 0
         /// What all reads get until then.
         var failure: (error: MCFSError, until: ContinuousClock.Instant)?
-        /// Chunks that did not come in time, and until when a read of them fails at once: the kernel asks again, twice, for what
-        /// it was refused, and its reader has waited long enough.
-        var refused: [Int: (error: MCFSError, until: ContinuousClock.Instant)] = [:]
+        /// Chunks that did not come in time.
+        var refused: [Int: Refusal] = [:]
 
         /// Work of the writer; empty while nobody writes.
         var work: [@Sendable () -> Void] = []
@@ -55,6 +54,18 @@ final class Blob: Sendable {
         var name: String
         /// Bytes.
         var size: UInt64
+    }
+
+    /// A read that ran out of time: the kernel asks again, twice, for a part of what it was refused, before its reader hears of
+    /// it. That must not wait as long again.
+    struct Refusal {
+        let requester: Int
+        let error: MCFSError
+        var until: ContinuousClock.Instant
+        var repetitions = 0
+
+        static let window = Duration.milliseconds(250)
+        static let repetitionsMax = 2
     }
 
     let key: ContentKey
@@ -113,10 +124,7 @@ final class Blob: Sendable {
     var localBytes: UInt64 { state.withLock { localBytes(of: $0) } }
 
     func localBytes(of state: borrowing State) -> UInt64 {
-        if state.isComplete { return key.size }
-        guard state.present.population > 0 else { return 0 }
-        let last = state.present[grid.chunkCount - 1] ? grid.range(of: grid.chunkCount - 1).count : grid.chunkSize
-        return UInt64(state.present.population - 1) * grid.chunkSize + last
+        state.isComplete ? key.size : grid.byteCount(of: state.present)
     }
 
     /// What its files take.
@@ -133,6 +141,8 @@ extension Blob {
         case region(FileRegion)
         /// The read waits. `unclaimed`: chunks it needs that nobody fetches yet; `fetched`: those that are being fetched.
         case pending(unclaimed: [Int], fetched: Set<Int>)
+        /// Its reader has waited long enough already.
+        case refused(PendingRead, MCFSError)
     }
 
     /// - Parameter generation: of when the reader's file was opened.
@@ -157,14 +167,8 @@ extension Blob {
                 return .region(FileRegion(file, range))
             }
             let missing = state.doubt == nil ? Set(chunks.filter { !state.present[$0] }) : []
-            if !state.refused.isEmpty {
-                let now = ContinuousClock.now
-                for chunk in missing {
-                    if let refusal = state.refused[chunk], refusal.until > now { throw refusal.error }
-                }
-                state.refused = state.refused.filter { $0.value.until > now }
-            }
             let read = makeRead(missing)
+            if !state.refused.isEmpty, let error = refusal(of: read, &state) { return .refused(read, error) }
             read.awaitsVerdict = missing.isEmpty
             state.reads.append(read)
             return .pending(
@@ -257,16 +261,30 @@ extension Blob {
         }
     }
 
-    /// Lets reads of what these lack fail at once for a while.
+    /// Lets the kernel's repetitions of these fail at once.
     private func refuse(_ reads: [PendingRead], _ error: MCFSError, _ state: inout State) {
-        let until = ContinuousClock.now + Self.refusal
-        for read in reads where read.hasWaited(atLeast: Self.refusal) {
-            for chunk in read.missing { state.refused[chunk] = (error, until) }
+        let until = ContinuousClock.now + Refusal.window
+        for read in reads where read.waiter.requester != 0 && read.hasWaited(atLeast: .seconds(1)) {
+            for chunk in read.missing {
+                state.refused[chunk] = Refusal(requester: read.waiter.requester, error: error, until: until)
+            }
         }
     }
 
-    /// How long the kernel takes at most to ask again, and how long a read must have waited for that to matter.
-    private static let refusal = Duration.seconds(1)
+    private func refusal(of read: PendingRead, _ state: inout State) -> MCFSError? {
+        let now = ContinuousClock.now
+        state.refused = state.refused.filter { $0.value.until > now }
+        for chunk in read.missing {
+            guard var refusal = state.refused[chunk], refusal.requester == read.waiter.requester,
+                refusal.repetitions < Refusal.repetitionsMax
+            else { continue }
+            refusal.repetitions += 1
+            refusal.until = now + Refusal.window
+            state.refused[chunk] = refusal
+            return refusal.error
+        }
+        return nil
+    }
 
     /// A fetch ended without this chunk.
     ///

@@ -28,13 +28,13 @@ final class BlobContext: Sendable {
     private let weak = Mutex(Weak())
 
     init(
-        _ directory: CacheDirectory, _ space: Space, _ dirty: DirtyContents, hashThreads: Int, unproven: Set<BlobID>
+        _ directory: CacheDirectory, _ space: Space, _ dirty: DirtyContents, hashing: WorkQueue, unproven: Set<BlobID>
     ) {
         self.directory = directory
         self.space = space
         self.dirty = dirty
         self.unproven = Mutex(unproven)
-        hashing = WorkQueue("mcfs-hash", threads: hashThreads)
+        self.hashing = hashing
     }
 
     // The cache owns both, and this.

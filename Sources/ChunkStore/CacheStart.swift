@@ -130,7 +130,7 @@ struct CacheStart: Sendable {
                 return directory.remove("\(folder)/\(name)")
             }
             if !map.isSynced { dirty.add(key) }
-            let local = min(UInt64(map.present.population) * map.grid.chunkSize, key.size)
+            let local = map.grid.byteCount(of: map.present)
             found.append(
                 File(
                     key: key, local: local,

@@ -74,6 +74,9 @@ package final class CachedFile: Sendable {
             cache.hits.add(1, ordering: .relaxed)
             if let ahead { cache.readAhead(ahead, of: use, content) }
             return .region(region)
+        case .refused(let read, let error):
+            cache.fail([read], error)
+            return .pending
         case .pending(let unclaimed, let fetched):
             cache.counters.withLock { $0.misses += 1 }
             cache.serve(unclaimed, fetched: fetched, of: use, content)

@@ -23,6 +23,8 @@ extension ChunkCache {
         progress: any ProgressReporter, isCancelled: () -> Bool = { false }
     ) throws(MCFSError) -> Verification {
         var result = Verification()
+        // What is checked shall be what lasts.
+        waitUntilSynced()
         let total = space.used
         for key in space.keys {
             if isCancelled() { throw MCFSError(.cancelled, "the verification was cancelled") }

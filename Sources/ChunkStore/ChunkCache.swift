@@ -53,14 +53,17 @@ package final class ChunkCache: ContentSink {
         space = Space(bytesMax: configuration.bytesMax)
         let dirty = DirtyContents()
         let start = CacheStart(directory, space, dirty)
-        context = BlobContext(
-            directory, space, dirty, hashThreads: configuration.storeThreads, unproven: start.unproven)
+        do throws(Errno) {
+            writers = try WorkQueue("mcfs-store", threads: configuration.storeThreads)
+            context = BlobContext(
+                directory, space, dirty, hashing: try WorkQueue("mcfs-hash", threads: configuration.storeThreads),
+                unproven: start.unproven)
+        } catch { throw MCFSError(noThread: error) }
         table = BlobTable(
             context, chunkSize: configuration.chunkSize,
             idleMax: min(configuration.idleContentsMax, Self.descriptorsMax() / 8))
         planner = FetchPlanner(smallContentMax: configuration.chunkSize, table: table, space: space)
         evictor = Evictor(space: space, table: table)
-        writers = WorkQueue("mcfs-store", threads: configuration.storeThreads)
         memory = MemoryBudget(bytes: configuration.inFlightBytesMax)
         pool = BufferPool(bufferBytes: Int(configuration.chunkSize), bytesMax: Self.pooledBytesMax)
         flusher = Flusher(context, table)
@@ -69,10 +72,12 @@ package final class ChunkCache: ContentSink {
         queue = FetchQueue(threads: configuration.fetchThreads) { job in link.cache?.run(job) }
         link.set(self)
         context.set(observer: self, table: table)
-        startThread("mcfs-scan") { start.scan() }
-        startThread("mcfs-evict") { [evictor] in evictor.run() }
-        startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
-        flusher.start(every: configuration.syncInterval)
+        do throws(Errno) {
+            try startThread("mcfs-scan") { start.scan() }
+            try startThread("mcfs-evict") { [evictor] in evictor.run() }
+            try startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
+            try flusher.start(every: configuration.syncInterval)
+        } catch { throw MCFSError(noThread: error) }
     }
 
     /// How many files the process may have open.
@@ -304,8 +309,8 @@ extension ChunkCache {
                 counters.withLock { $0.unkept += 1 }
                 overflow.add(blob.key, piece.chunk, buffer)
                 blob.deliverFromMemory(piece.chunk, buffer)
+                room?.release(diskBytes)
             }
-            room?.release(diskBytes)
             then()
         }
     }
@@ -352,7 +357,10 @@ extension ChunkCache: BlobObserver {
         guard wasServed else { return }
         // On a thread of its own: the kernel waits for reads in flight before it drops pages.
         let observers = discardObservers.withLock { $0 }
-        startThread("mcfs-discard") { for observer in observers { observer(key.id) } }
+        do throws(Errno) { try startThread("mcfs-discard") { for observer in observers { observer(key.id) } } } catch {
+            logger.error(
+                "pages of wrong bytes may stay in memory: no thread to drop them", metadata: ["errno": "\(error)"])
+        }
     }
 
     func couldNotKeep(_ key: ContentKey, _ error: MCFSError) { note(error) }

@@ -46,7 +46,7 @@ final class FetchQueue: Sendable {
             return .needsThread
         }
         guard outcome == .needsThread else { return outcome == .taken }
-        if startWorker() { return true }
+        if (try? startThread("mcfs-fetch") { [self] in work() }) != nil { return true }
         return state.withLock { state in
             state.threads -= 1
             // Others will come to it.
@@ -54,11 +54,6 @@ final class FetchQueue: Sendable {
             state.remove(job)
             return false
         }
-    }
-
-    private func startWorker() -> Bool {
-        startThread("mcfs-fetch") { [self] in work() }
-        return true
     }
 
     private static func canJoin(_ before: FetchJob, _ next: FetchJob) -> Bool {

@@ -57,20 +57,25 @@ final class Flusher: Sendable {
         self.table = table
     }
 
-    func start(every interval: Duration) {
+    func start(every interval: Duration) throws(Errno) {
         isRunning.withLock { $0 = true }
-        startThread("mcfs-sync") { [self] in
-            while true {
-                let (dirty, isLast) = context.dirty.take(after: interval)
-                let keys = Array(dirty)
-                for start in stride(from: 0, to: keys.count, by: Self.batchCount) {
-                    flush(keys[start..<min(start + Self.batchCount, keys.count)])
-                }
-                context.dirty.flushed()
-                if isLast { break }
-            }
-            isRunning.update { $0 = false }
+        do throws(Errno) { try startThread("mcfs-sync") { [self] in run(every: interval) } } catch {
+            isRunning.withLock { $0 = false }
+            throw error
         }
+    }
+
+    private func run(every interval: Duration) {
+        while true {
+            let (dirty, isLast) = context.dirty.take(after: interval)
+            let keys = Array(dirty)
+            for start in stride(from: 0, to: keys.count, by: Self.batchCount) {
+                flush(keys[start..<min(start + Self.batchCount, keys.count)])
+            }
+            context.dirty.flushed()
+            if isLast { break }
+        }
+        isRunning.update { $0 = false }
     }
 
     /// Flushes a last time and waits for it.

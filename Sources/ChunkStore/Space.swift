@@ -82,9 +82,13 @@ extension Space {
     /// - Parameters:
     ///   - bytes: 0: nothing; it is forgotten.
     ///   - diskBytes: what its files take.
-    func set(_ key: ContentKey, bytes: UInt64, diskBytes: UInt64) {
+    ///   - room: what it grew by was promised there.
+    func set(_ key: ContentKey, bytes: UInt64, diskBytes: UInt64, from room: SpaceReservation? = nil) {
         update { state in
             state.changedWhileScanning?.insert(key)
+            let before = state.slot(of: key).map { state.records[Int($0)].diskBytes } ?? 0
+            // At once, so that nothing counts twice.
+            if diskBytes > before, let part = room?.take(diskBytes - before) { state.reserved -= part }
             if bytes == 0 {
                 state.remove(key)
             } else {
@@ -187,20 +191,25 @@ final class SpaceReservation: Sendable {
 
     deinit { space.giveBack(left.withLock { $0 }) }
 
-    /// So much was written, or will not be: it counts as what is there, or not at all.
-    func release(_ bytes: UInt64) {
-        space.giveBack(
-            left.withLock { left in
-                let part = min(left, bytes)
-                left -= part
-                return part
-            })
+    /// So much will not be written.
+    func release(_ bytes: UInt64) { space.giveBack(take(bytes)) }
+
+    /// - Returns: what of it is left to take.
+    fileprivate func take(_ bytes: UInt64) -> UInt64 {
+        left.withLock { left in
+            let part = min(left, bytes)
+            left -= part
+            return part
+        }
     }
 }
 
 extension Space {
-    /// Bytes taken; of what is known.
-    var used: UInt64 { state.withLock { $0.used + $0.lingering } }
+    /// Bytes on disk of what is there and known.
+    var used: UInt64 { state.withLock { $0.used } }
+
+    /// The same, with what was promised and what is unlinked and open.
+    var taken: UInt64 { state.withLock { $0.taken } }
 
     /// Waits until there is room.
     ///

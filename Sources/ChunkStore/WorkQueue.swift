@@ -13,9 +13,10 @@ final class WorkQueue: Sendable {
     /// For who waits for the end; the threads wait for `state`.
     private let drained = Guarded(())
 
-    init(_ name: String, threads: Int) {
+    /// - Throws: where the system gives no thread.
+    init(_ name: String, threads: Int) throws(Errno) {
         for _ in 0..<max(1, threads) {
-            startThread(name) { [state, drained] in
+            try startThread(name) { [state, drained] in
                 while let work = Self.next(state) {
                     work()
                     let isIdle = state.withLock { state in

@@ -25,7 +25,9 @@ final class KilledReaders: Sendable {
             defer { state.isRunning = true }
             return !state.isRunning
         }
-        if needsThread { startThread("mcfs-signals") { [self] in work() } }
+        if needsThread, (try? startThread("mcfs-signals") { [self] in work() }) == nil {
+            state.withLock { $0.isRunning = false }
+        }
     }
 
     func forget(_ number: UInt64) {

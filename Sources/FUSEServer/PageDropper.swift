@@ -22,7 +22,9 @@ final class PageDropper: Sendable {
             defer { state.isRunning = true }
             return !state.isRunning
         }
-        if needsThread { startThread("mcfs-pages") { [self] in work() } }
+        if needsThread, (try? startThread("mcfs-pages") { [self] in work() }) == nil {
+            state.withLock { $0.isRunning = false }
+        }
     }
 
     private func work() {

@@ -41,27 +41,10 @@ final class ServingLoop: @unchecked Sendable {
 
     /// - Returns: false where no thread could be made; the session is freed then.
     func start() -> Bool {
-        // Signals are for the threads of the program.
-        var all = sigset_t()
-        var previous = sigset_t()
-        sigfillset(&all)
-        pthread_sigmask(SIG_SETMASK, &all, &previous)
-        defer { pthread_sigmask(SIG_SETMASK, &previous, nil) }
-        let reference = Unmanaged.passRetained(self)
-        var thread = pthread_t()
-        let result = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { return nil }
-                Unmanaged<ServingLoop>.fromOpaque(argument).takeRetainedValue().run()
-                return nil
-            }, reference.toOpaque())
-        guard result == 0 else {
-            reference.release()
+        guard (try? startThread("mcfs-fuse") { [self] in run() }) != nil else {
             clearAway()
             return false
         }
-        pthread_detach(thread)
         return true
     }
 

@@ -22,7 +22,7 @@ final class WaitingThreads: Sendable {
             state.running += 1
             return true
         }
-        if needsThread { startThread(name) { [self] in work() } }
+        if needsThread, (try? startThread(name) { [self] in work() }) == nil { state.withLock { $0.running -= 1 } }
     }
 
     private func work() {

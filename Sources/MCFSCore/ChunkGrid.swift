@@ -40,4 +40,12 @@ package struct ChunkGrid: Hashable, Sendable {
         let end = range.upperBound == size ? chunkCount : Int(range.upperBound / chunkSize)
         return first..<max(first, end)
     }
+
+    /// Bytes of the chunks in a set.
+    package func byteCount(of chunks: Bitmap) -> UInt64 {
+        guard chunks.population > 0 else { return 0 }
+        let last = chunkCount - 1
+        let sizeOfLast = chunks[last] ? range(of: last).count : chunkSize
+        return UInt64(chunks.population - 1) * chunkSize + sizeOfLast
+    }
 }

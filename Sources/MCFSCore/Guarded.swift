@@ -1,4 +1,3 @@
-internal import CLinux
 internal import Glibc
 
 /// A value behind a mutex, with a condition to wait on: the one place where threads of ours block for each other.
@@ -83,30 +82,4 @@ package final class Guarded<Value>: @unchecked Sendable {
             pthread_cond_timedwait(condition, mutex, &time)
         }
     }
-}
-
-/// Runs `body` on a new thread of its own. Blocking there starves nobody.
-///
-/// - Parameter name: shown by `top -H`; at most 15 bytes count.
-package func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) {
-    final class Start: Sendable {
-        let name: String
-        let body: @Sendable () -> Void
-        init(_ name: String, _ body: @escaping @Sendable () -> Void) {
-            self.name = name
-            self.body = body
-        }
-    }
-    var thread = pthread_t()
-    let start = Unmanaged.passRetained(Start(name, body))
-    let result = pthread_create(
-        &thread, nil,
-        { argument in
-            let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
-            mcfs_name_thread(String(decoding: start.name.utf8.prefix(15), as: UTF8.self))
-            start.body()
-            return nil
-        }, start.toOpaque())
-    precondition(result == 0, "the system gives no more threads")
-    pthread_detach(thread)
 }

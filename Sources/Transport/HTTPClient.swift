@@ -107,9 +107,9 @@ package final class HTTPClient: Sendable {
         receive: @escaping @Sendable (HTTPResponse) throws(MCFSError) -> (any ByteSink)? = { _ throws(MCFSError) in nil
         }
     ) throws(MCFSError) -> HTTPResponse {
-        // The least busy; the first where none is, so that a lone caller finds its connection again.
-        guard let loop = threads.loops.min(by: { $0.load < $1.load }) else {
-            throw MCFSError(.failed, "cannot ask \(request.endpoint): no thread or memory for HTTP transfers")
+        guard let loop = threads.leastBusy else {
+            throw MCFSError(
+                .failed, "cannot ask \(request.endpoint): no thread or memory for HTTP transfers", isTransient: true)
         }
         if !deadline.hasPassed {
             let transfer = HTTPTransfer(request, receive: receive)

@@ -1,5 +1,4 @@
 internal import CCurl
-internal import Glibc
 internal import MCFSCore
 internal import Synchronization
 
@@ -174,48 +173,39 @@ final class HTTPLoop: Sendable {
 }
 
 /// The threads of a client.
-struct HTTPThreads: Sendable {
-    let loops: [HTTPLoop]
-    private let threads: [pthread_t]
+final class HTTPThreads: Sendable {
+    private let count: Int
+    private let running = Mutex<[(loop: HTTPLoop, thread: StartedThread)]>([])
 
     init(count: Int) {
-        var loops: [HTTPLoop] = []
-        var threads: [pthread_t] = []
-        for _ in 0..<count {
-            guard let loop = HTTPLoop() else { break }
-            var thread = pthread_t()
-            let argument = Unmanaged.passRetained(loop)
-            let result = pthread_create(
-                &thread, nil,
-                { argument in
-                    guard let argument else { return nil }
-                    // Signals are for other threads; a write to a closed connection must not raise SIGPIPE here.
-                    var signals = sigset_t()
-                    sigfillset(&signals)
-                    pthread_sigmask(SIG_BLOCK, &signals, nil)
-                    Unmanaged<HTTPLoop>.fromOpaque(argument).takeRetainedValue().run()
-                    return nil
-                }, argument.toOpaque())
-            guard result == 0 else {
-                argument.release()
-                break
-            }
-            loops.append(loop)
-            threads.append(thread)
-        }
-        self.loops = loops
-        self.threads = threads
+        self.count = count
+        running.withLock { fill(&$0) }
     }
 
-    func stop() {
-        for loop in loops { loop.stop() }
-        for thread in threads {
-            // The last reference may go in a callback, on one of these threads.
-            if pthread_equal(thread, pthread_self()) != 0 {
-                pthread_detach(thread)
-            } else {
-                pthread_join(thread, nil)
-            }
+    /// The least busy; the first where none is, so that a lone caller finds its connection again. nil where there is no thread
+    /// to be had, or no memory.
+    var leastBusy: HTTPLoop? {
+        running.withLock { running in
+            if running.isEmpty { fill(&running) }
+            return running.min { $0.loop.load < $1.loop.load }?.loop
         }
+    }
+
+    /// Makes what is missing, as far as the system lets it.
+    private func fill(_ running: inout [(loop: HTTPLoop, thread: StartedThread)]) {
+        while running.count < count {
+            guard let loop = HTTPLoop(), let thread = try? startThread("mcfs-http", { loop.run() }) else { return }
+            running.append((loop, thread))
+        }
+    }
+
+    /// Also for one of these threads: the last reference to a client may go in a callback.
+    func stop() {
+        let running = running.withLock { running in
+            defer { running = [] }
+            return running
+        }
+        for (loop, _) in running { loop.stop() }
+        for (_, thread) in running { thread.join() }
     }
 }

@@ -1,4 +1,4 @@
-import ChunkStore
+@testable import ChunkStore
 import Foundation
 import MCFSCore
 import MCFSTestSupport
@@ -62,8 +62,8 @@ struct EvictionRaceTests {
                 open.append(file)
                 _ = cache.evict([content.key])
             }
-            #expect(cache.usage.bytesUsed <= 16 * 4096)
-            #expect(cache.usage.bytesUsed >= UInt64(open.count) * 4096)
+            #expect(cache.space.taken <= 16 * 4096)
+            #expect(cache.space.taken >= UInt64(open.count) * 4096)
         }
         open = []
         for byte in UInt8(30)..<50 {

@@ -105,9 +105,9 @@ import Testing
     }
 
     @Test("a wait ends with the value it waited for, or at its deadline", .timeLimit(.minutes(1)))
-    func guarded() {
+    func guarded() throws {
         let value = Guarded(0)
-        startThread("test") { value.update { $0 = 5 } }
+        try startThread("test") { value.update { $0 = 5 } }
         #expect(value.wait { $0 == 5 ? "five" : nil } == "five")
         #expect(value.wait(until: Deadline(after: .milliseconds(10))) { $0 == 6 ? true : nil } == nil)
     }

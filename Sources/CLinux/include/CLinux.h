@@ -58,6 +58,9 @@ int mcfs_ioctl(int fd, unsigned long request, void *argument);
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 /* pthread_setname_np(3) of the calling thread: at most 15 bytes. */
 int mcfs_name_thread(const char *name);
+/* Names the calling thread, which is new, and gives it the nice value of the process. libdispatch raises the priority of its
+   workers where it may, and new threads inherit it: threads that serve would take the processor from those they serve. */
+void mcfs_begin_thread(const char *name);
 /* malloc_trim(3): gives free memory back to the system. */
 void mcfs_trim_heap(void);
 /* mallopt(3): at most so many heaps, whatever the number of threads, and blocks of that size and more in none of them: the

@@ -23,7 +23,7 @@ final class Attempt<Answer: Sendable>: Sendable {
 
     /// Asks, or joins the question that is open.
     ///
-    /// - Returns: what to wait for; nil where an earlier question is stuck.
+    /// - Returns: what to wait for; nil where an earlier question is stuck, or no thread can be had.
     func ask() -> Int? {
         let (ticket, isNew): (Int?, Bool) = state.withLock { state in
             if state.asked > state.answered { return (state.isStuck ? nil : state.asked, false) }
@@ -31,14 +31,22 @@ final class Attempt<Answer: Sendable>: Sendable {
             state.isStuck = false
             return (state.asked, true)
         }
-        if isNew {
-            startThread(name) { [self] in
+        guard isNew else { return ticket }
+        do throws(Errno) {
+            try startThread(name) { [self] in
                 let answer = question()
                 state.update { state in
                     state.answer = answer
                     state.answered = state.asked
                 }
             }
+        } catch {
+            // Those who joined meanwhile hear that nobody knows.
+            state.update { state in
+                state.answer = nil
+                state.answered = state.asked
+            }
+            return nil
         }
         return ticket
     }
