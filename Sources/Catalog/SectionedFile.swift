@@ -6,6 +6,7 @@ internal import MCFSCore
 
 private let checksumOffset = 8
 private let checksummedOffset = 40
+private let versionOffset = checksummedOffset
 private let tableOffset = 48
 private let tableRowBytes = 16
 
@@ -62,6 +63,14 @@ struct SectionWriter {
     }
 }
 
+/// The format version that a container says it has, of which `head` is the first 48 bytes; nil where it is none.
+func formatVersion(of head: [UInt8], magic: StaticString) -> UInt32? {
+    guard head.count >= tableOffset, magic.withUTF8Buffer({ head.starts(with: $0) }) else { return nil }
+    return head.withUnsafeBytes { bytes in
+        UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: versionOffset, as: UInt32.self))
+    }
+}
+
 /// Reads a container whose checksum was right. Borrows the bytes.
 struct SectionReader {
     private let bytes: UnsafeRawBufferPointer
@@ -74,7 +83,7 @@ struct SectionReader {
         let tableEnd = tableOffset + sectionCount * tableRowBytes
         let hasMagic = magic.withUTF8Buffer { bytes.starts(with: $0) }
         guard bytes.count >= tableEnd, hasMagic else { throw damaged("it has no \(magic) header") }
-        let foundVersion = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: checksummedOffset, as: UInt32.self))
+        let foundVersion = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: versionOffset, as: UInt32.self))
         guard foundVersion == version else {
             throw damaged("its format version is \(foundVersion), this mcfs reads version \(version)")
         }

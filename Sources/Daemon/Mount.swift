@@ -106,7 +106,7 @@ final class Mount: Sendable {
                     reference: loaded.text, resolved: loaded.resolution.resolved, entries: loaded.tree.count,
                     bytesTotal: residency.bytesTotal, bytesLocal: residency.bytesLocal(in: cache))
             },
-            reads: reads, origin: origin, passthrough: session.withLock { $0?.isPassingThrough ?? false },
+            reads: reads, origin: traffic.counters, passthrough: session.withLock { $0?.isPassingThrough ?? false },
             problems: problem.map { [$0] } ?? [], view: view)
     }
 
@@ -138,12 +138,6 @@ final class Mount: Sendable {
         reads.misses = counted.misses
         reads.errors = counted.errors
         return reads
-    }
-
-    private var origin: MountStatus.OriginTraffic {
-        var counters = traffic.counters
-        counters.retries = merged.sources.reduce(0) { $0 + $1.retryCount }
-        return counters
     }
 
     /// Makes the kernel forget what it cached of a content: bytes of it turned out wrong. May block for reads in flight.

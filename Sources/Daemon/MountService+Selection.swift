@@ -74,7 +74,7 @@ extension MountService {
         }
         let seconds = ((ContinuousClock.now - started).inSeconds * 1000).rounded() / 1000
         return PrefetchResult(
-            done: !request.background, bytes: contents.reduce(0) { $0 &+ $1.size }, files: contents.count,
+            done: !request.background, bytes: contents.clampedSum(\.size), files: contents.count,
             seconds: seconds)
     }
 
@@ -92,8 +92,8 @@ extension MountService {
             return selection
         }
         let gpus = try GPUChoice(request.gpu ?? ["none"], configured: configuration.gpu).gpus(of: hostGPUs)
-        if gpus.isEmpty { return selection }
-        let view = try judge(tree: selection.tree, sources: selection.sources, gpus: gpus, job: job).view
+        guard !gpus.isEmpty, let sources = selection.sources else { return selection }
+        let view = try judge(tree: selection.tree, sources: sources, gpus: gpus, job: job).view
         selection.isLeftOut = view.useless
         return selection
     }
@@ -117,7 +117,7 @@ extension MountService {
         var dropped: [BlobID] = []
         for content in ids {
             if pinned.contains(content.id) {
-                kept &+= cache.localBytes(of: content.id, size: content.size)
+                kept.addClamped(cache.localBytes(of: content.id, size: content.size))
             } else {
                 dropped.append(content.id)
             }

@@ -3,19 +3,21 @@ internal import ChunkStore
 internal import ControlAPI
 internal import Glibc
 internal import MCFSCore
+internal import MountFS
 internal import Synchronization
 
 /// The part of a tree that a request means.
 struct Selection: Sendable {
     var tree: Tree
-    var sources: [any ByteSource]
+    /// nil: nothing of it will be fetched.
+    var sources: TreeSources?
     /// Where in the tree it begins: a directory or a single file.
     var top: Tree.Index
     var filter: PathFilter
     /// Files, and directories with all that is in them.
     var isLeftOut: @Sendable (Tree.Index) -> Bool = { _ in false }
 
-    init(tree: Tree, sources: [any ByteSource], at path: TreePath, filter: PathFilter) throws(MCFSError) {
+    init(tree: Tree, sources: TreeSources?, at path: TreePath, filter: PathFilter) throws(MCFSError) {
         guard let top = tree.entry(at: path) else { throw MCFSError(.notFound, "there is no '\(path)' in it") }
         self.tree = tree
         self.sources = sources
@@ -56,15 +58,7 @@ struct Selection: Sendable {
 
     /// What the cache needs to fetch them.
     func fileContents(where isWanted: (Content) -> Bool = { _ in true }) -> [FileContent] {
-        var layouts: [Int: any SourceLayout] = [:]
-        return contents().filter(isWanted).compactMap { content in
-            guard sources.indices.contains(content.source) else { return nil }
-            let layout = layouts[content.source] ?? tree.layout(ofSource: content.source)
-            layouts[content.source] = layout
-            return FileContent(
-                id: content.id, size: content.size, source: sources[content.source], offset: content.offset,
-                layout: layout)
-        }
+        contents().filter(isWanted).compactMap { content in try? sources?.content(content) }
     }
 }
 
@@ -82,21 +76,18 @@ final class Residency: Sendable {
     }
 
     let bytesTotal: UInt64
-    private let contents: [Content]
+    private let contents: Tree.Contents
     private let state = Mutex(State())
 
     init(_ tree: Tree) {
         contents = tree.contents
-        bytesTotal = contents.reduce(0) { sum, content in
-            let (result, overflow) = sum.addingReportingOverflow(content.size)
-            return overflow ? .max : result
-        }
+        bytesTotal = contents.clampedSum(\.size)
     }
 
     func bytesLocal(in cache: ChunkCache) -> UInt64 {
         let stamp = Stamp(bytesUsed: cache.usage.bytesUsed, originBytes: cache.statistics.originBytes)
         if let known = state.withLock({ $0.stamp == stamp ? $0.bytes : nil }) { return known }
-        let bytes = contents.reduce(UInt64(0)) { $0 &+ cache.localBytes(of: $1.id, size: $1.size) }
+        let bytes = contents.clampedSum { cache.localBytes(of: $0.id, size: $0.size) }
         state.withLock { $0 = State(bytes: bytes, stamp: stamp) }
         return bytes
     }
