@@ -115,6 +115,9 @@ package final class ChunkCache: ContentSink {
         return CachedFile(content, use, self)
     }
 
+    /// Whether it is known what is local: it is found out after the start, by looking at every file.
+    package var isScanned: Bool { index.isScanned }
+
     func nextTemporaryNumber() -> UInt64 { temporaryNumber.add(1, ordering: .relaxed).newValue }
 
     func noteWrite() { flusher.noteWrite() }

@@ -41,6 +41,8 @@ final class LocalIndex: Sendable {
         return result
     }
 
+    var isScanned: Bool { state.withLock { $0.isScanned } }
+
     /// Reads the folders. Removes what no daemon can have meant to leave.
     func scan(_ directory: CacheDirectory, _ syncPoint: SyncPoint) {
         var found: [BlobID: Record] = [:]

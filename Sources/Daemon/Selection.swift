@@ -4,7 +4,6 @@ internal import ControlAPI
 internal import Glibc
 internal import MCFSCore
 internal import MountFS
-internal import Synchronization
 
 /// The part of a tree that a request means.
 struct Selection: Sendable {
@@ -59,36 +58,5 @@ struct Selection: Sendable {
     /// What the cache needs to fetch them.
     func fileContents(where isWanted: (Content) -> Bool = { _ in true }) -> [FileContent] {
         contents().filter(isWanted).compactMap { content in try? sources?.content(content) }
-    }
-}
-
-/// How much of a tree is local. The sum is kept until the cache changes.
-final class Residency: Sendable {
-    private struct State {
-        var bytes: UInt64 = 0
-        var stamp: Stamp?
-    }
-
-    /// Changes whenever bytes come into the cache or leave it.
-    struct Stamp: Equatable {
-        var bytesUsed: UInt64
-        var originBytes: UInt64
-    }
-
-    let bytesTotal: UInt64
-    private let contents: Tree.Contents
-    private let state = Mutex(State())
-
-    init(_ tree: Tree) {
-        contents = tree.contents
-        bytesTotal = contents.clampedSum(\.size)
-    }
-
-    func bytesLocal(in cache: ChunkCache) -> UInt64 {
-        let stamp = Stamp(bytesUsed: cache.usage.bytesUsed, originBytes: cache.statistics.originBytes)
-        if let known = state.withLock({ $0.stamp == stamp ? $0.bytes : nil }) { return known }
-        let bytes = contents.clampedSum { cache.localBytes(of: $0.id, size: $0.size) }
-        state.withLock { $0 = State(bytes: bytes, stamp: stamp) }
-        return bytes
     }
 }
