@@ -99,6 +99,15 @@ package final class Catalog: Sendable {
         }
     }
 
+    /// All that are kept, oldest first.
+    package func resolutions() throws(MCFSError) -> [Resolution] {
+        try read("list what is known") { db in
+            try Row.fetchAll(db, sql: "SELECT reference, resolved, treeKey FROM resolution ORDER BY sequence").map {
+                Resolution(reference: $0[0], resolved: $0[1], treeKey: $0[2])
+            }
+        }
+    }
+
     // MARK: - Trees and layers
 
     /// nil where it is not known or was damaged; the damaged file is removed with a message in `warnings`.

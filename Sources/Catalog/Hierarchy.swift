@@ -27,46 +27,76 @@ struct Inode {
     }
 }
 
-/// The directories and names of a tree that is being made. Nodes are numbered as they come and never reused; what was
-/// replaced or removed is merely not reachable from the root, node 0, any more.
+/// The directories and names of a tree that is being made: a hundred bytes an entry, whatever their number. Nodes are
+/// numbered as they come and never reused; what was replaced or removed is merely gone. The root is node 0.
 struct Hierarchy {
-    struct Node {
-        enum Body {
-            case directory
-            /// The number of an inode; nil for a hard link whose target is not known yet.
-            case leaf(Int?)
-        }
-
-        var body: Body
+    private struct Node {
+        var parent: UInt32
+        var nameStart: UInt32
+        /// The child of the same directory that came before.
+        var sibling = Hierarchy.none
+        /// Directory: the child that came last.
+        var lastChild = Hierarchy.none
+        /// None for a hard link whose target is not known yet.
+        var inode: UInt32
         var generation: UInt32
-        /// Directories only.
-        var ownership = Ownership()
-        /// Directories only.
-        var children: [[UInt8]: Int] = [:]
+        var nameCount: UInt8
+        var isDirectory: Bool
+        var isGone = false
 
-        var isDirectory: Bool {
-            if case .directory = body { true } else { false }
-        }
+        var name: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
 
-        var inode: Int? {
-            if case .leaf(let inode) = body { inode } else { nil }
-        }
-
-        var isPending: Bool {
-            if case .leaf(nil) = body { true } else { false }
+        func withName<R>(in names: [UInt8], _ body: (UnsafeRawBufferPointer) -> R) -> R {
+            names.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[name])) }
         }
     }
 
-    var nodes = [Node(body: .directory, generation: 0)]
-    private var inodes: [Inode] = []
+    /// As `Tree` has it: what `first` and `second` are depends on the kind.
+    private struct StoredInode {
+        var ownership: Ownership
+        var kind: Tree.Kind
+        var first: UInt32 = 0
+        var second: UInt32 = 0
+    }
+
+    private static let none = UInt32.max
+
+    private var nodes: [Node]
+    private var inodes: [StoredInode]
+    private var names: [UInt8] = []
+    private var targets: [UInt8] = []
+    /// Each once.
+    private var contents: [Content] = []
+    /// Nodes by parent and name, contents by what they are.
+    private var children = NumberTable()
+    private var contentNumbers = NumberTable()
+
+    init() {
+        nodes = [Node(parent: 0, nameStart: 0, inode: 0, generation: 0, nameCount: 0, isDirectory: true)]
+        inodes = [StoredInode(ownership: Ownership(), kind: .directory)]
+    }
 
     func find(_ path: TreePath) -> Int? {
         var node = 0
         for component in path.components {
-            guard let child = nodes[node].children[component] else { return nil }
+            guard let child = child(component, of: node) else { return nil }
             node = child
         }
         return node
+    }
+
+    func isPending(_ node: Int) -> Bool { nodes[node].inode == Self.none }
+
+    /// nil for a directory, and for a hard link whose target is not known yet.
+    func inode(of node: Int) -> Int? {
+        nodes[node].isDirectory || isPending(node) ? nil : Int(nodes[node].inode)
+    }
+
+    /// For a hard link whose target is known now.
+    mutating func set(_ inode: Int, of node: Int) { nodes[node].inode = UInt32(inode) }
+
+    mutating func set(_ ownership: Ownership, ofDirectory node: Int) {
+        inodes[Int(nodes[node].inode)].ownership = ownership
     }
 
     /// The directory at `path`, made with its parents where it is missing or where something of an older generation is
@@ -76,7 +106,7 @@ struct Hierarchy {
     mutating func directory(at path: TreePath, generation: UInt32) throws(MCFSError) -> Int {
         var node = 0
         for (depth, component) in path.components.enumerated() {
-            if let child = nodes[node].children[component] {
+            if let child = child(component, of: node) {
                 if nodes[child].isDirectory {
                     node = child
                     continue
@@ -88,41 +118,136 @@ struct Hierarchy {
                         .corrupt, "'\(obstacle)' is listed as a file and as a directory; the origin contradicts itself")
                 }
             }
-            node = put(Node(body: .directory, generation: generation), component, in: node)
+            node = try putNewDirectory(component, in: node, ownership: Ownership(), generation: generation)
         }
         return node
     }
 
     /// A directory that is there already keeps its children.
     @discardableResult
-    mutating func putDirectory(_ name: [UInt8], in parent: Int, ownership: Ownership, generation: UInt32) -> Int {
-        if let child = nodes[parent].children[name], nodes[child].isDirectory {
-            nodes[child].ownership = ownership
+    mutating func putDirectory(
+        _ name: [UInt8], in parent: Int, ownership: Ownership, generation: UInt32
+    ) throws(MCFSError) -> Int {
+        if let child = child(name, of: parent), nodes[child].isDirectory {
+            set(ownership, ofDirectory: child)
             nodes[child].generation = generation
             return child
         }
-        return put(Node(body: .directory, generation: generation, ownership: ownership), name, in: parent)
+        return try putNewDirectory(name, in: parent, ownership: ownership, generation: generation)
     }
 
+    /// `inode`: nil for a hard link whose target is not known yet.
     @discardableResult
-    mutating func putLeaf(_ name: [UInt8], in parent: Int, inode: Int?, generation: UInt32) -> Int {
-        put(Node(body: .leaf(inode), generation: generation), name, in: parent)
+    mutating func putLeaf(
+        _ name: [UInt8], in parent: Int, inode: Int?, generation: UInt32
+    ) throws(MCFSError) -> Int {
+        try put(
+            name, in: parent, inode: inode.map { UInt32($0) } ?? Self.none, generation: generation, isDirectory: false)
     }
 
-    mutating func addInode(_ inode: Inode) -> Int {
+    mutating func addInode(_ inode: Inode) throws(MCFSError) -> Int {
+        var stored = StoredInode(ownership: inode.ownership, kind: .fifo)
+        switch inode.leaf {
+        case .file(let content):
+            stored.kind = .file
+            stored.first = UInt32(number(of: content))
+        case .symlink(let target):
+            stored.kind = .symlink
+            guard let start = UInt32(exactly: targets.count), let count = UInt32(exactly: target.count) else {
+                throw tooLarge
+            }
+            (stored.first, stored.second) = (start, count)
+            targets += target
+        case .fifo: break
+        case .characterDevice(let major, let minor):
+            (stored.kind, stored.first, stored.second) = (.characterDevice, major, minor)
+        case .blockDevice(let major, let minor):
+            (stored.kind, stored.first, stored.second) = (.blockDevice, major, minor)
+        }
+        return try add(stored)
+    }
+
+    mutating func remove(_ path: TreePath) {
+        guard !path.isRoot, let node = find(path) else { return }
+        nodes[node].isGone = true
+    }
+
+    mutating func removeChildren(of directory: Int) {
+        var child = nodes[directory].lastChild
+        while child != Self.none {
+            nodes[Int(child)].isGone = true
+            child = nodes[Int(child)].sibling
+        }
+        nodes[directory].lastChild = Self.none
+    }
+
+    // MARK: Nodes
+
+    private func child(_ name: [UInt8], of directory: Int) -> Int? {
+        name.withUnsafeBytes { name in
+            children.find(hash: Self.hash(directory, name)) { node in
+                let node = nodes[node]
+                return node.parent == directory && !node.isGone && Int(node.nameCount) == name.count
+                    && node.withName(in: names) { compare($0, name) == 0 }
+            }
+        }
+    }
+
+    private mutating func putNewDirectory(
+        _ name: [UInt8], in parent: Int, ownership: Ownership, generation: UInt32
+    ) throws(MCFSError) -> Int {
+        let inode = try add(StoredInode(ownership: ownership, kind: .directory))
+        return try put(name, in: parent, inode: UInt32(inode), generation: generation, isDirectory: true)
+    }
+
+    /// Takes the place of what has the name.
+    private mutating func put(
+        _ name: [UInt8], in parent: Int, inode: UInt32, generation: UInt32, isDirectory: Bool
+    ) throws(MCFSError) -> Int {
+        if let old = child(name, of: parent) { nodes[old].isGone = true }
+        let number = nodes.count
+        // The last number is the one that stands for none.
+        guard number < Self.none, let start = UInt32(exactly: names.count) else { throw tooLarge }
+        guard let count = UInt8(exactly: name.count) else {
+            throw MCFSError(.corrupt, "a name of the tree is longer than \(TreePath.nameBytesMax) bytes")
+        }
+        names += name
+        nodes.append(
+            Node(
+                parent: UInt32(parent), nameStart: start, sibling: nodes[parent].lastChild, inode: inode,
+                generation: generation, nameCount: count, isDirectory: isDirectory))
+        nodes[parent].lastChild = UInt32(number)
+        // `children` changes meanwhile, so `self` cannot be asked.
+        let (all, pool) = (nodes, names)
+        children.add(number, hash: name.withUnsafeBytes { Self.hash(parent, $0) }) { number in
+            all[number].withName(in: pool) { Self.hash(Int(all[number].parent), $0) }
+        }
+        return number
+    }
+
+    private mutating func add(_ inode: StoredInode) throws(MCFSError) -> Int {
+        guard inodes.count < Self.none else { throw tooLarge }
         inodes.append(inode)
         return inodes.count - 1
     }
 
-    mutating func remove(_ path: TreePath) {
-        guard let parent = find(path.parent) else { return }
-        nodes[parent].children[path.name] = nil
+    private mutating func number(of content: Content) -> Int {
+        if let known = contentNumbers.find(hash: content.hashValue, where: { contents[$0] == content }) { return known }
+        contents.append(content)
+        let all = contents
+        contentNumbers.add(contents.count - 1, hash: content.hashValue) { all[$0].hashValue }
+        return contents.count - 1
     }
 
-    private mutating func put(_ node: Node, _ name: [UInt8], in parent: Int) -> Int {
-        nodes.append(node)
-        nodes[parent].children[name] = nodes.count - 1
-        return nodes.count - 1
+    private static func hash(_ parent: Int, _ name: UnsafeRawBufferPointer) -> Int {
+        var hasher = Hasher()
+        hasher.combine(parent)
+        hasher.combine(bytes: name)
+        return hasher.finalize()
+    }
+
+    private var tooLarge: MCFSError {
+        MCFSError(.unsupported, "the tree has more than 4 GiB of names or entries; mount a part of it")
     }
 }
 
@@ -130,97 +255,110 @@ struct Hierarchy {
 
 extension Hierarchy {
     /// - Throws: `unsupported` for a tree larger than its numbers can count.
-    func tree(sources: [SourceDescriptor]) throws(MCFSError) -> Tree {
+    consuming func tree(sources: SourceTable) throws(MCFSError) -> Tree {
         var columns = TreeColumns()
-        var order = [0]
-        var firstNames = [Int?](repeating: nil, count: inodes.count)
-        var contentNumbers: [Content: UInt32] = [:]
+        columns.reserve(nodes.count)
+        // Nothing is found by name any more.
+        children = NumberTable()
+        contentNumbers = NumberTable()
+        var order: [UInt32] = [0]
+        order.reserveCapacity(nodes.count)
+        var firstNames = [UInt32](repeating: Self.none, count: inodes.count)
+        var numbers = [UInt32](repeating: Self.none, count: contents.count)
         columns.parents.append(0)
         columns.nameOffsets.append(0)
         var entry = 0
         while entry < order.count {
-            let node = nodes[order[entry]]
-            var inode = entry
-            switch node.body {
-            case .directory:
-                try appendChildren(of: node, entry, to: &columns, &order)
-                columns.append(.directory, node.ownership)
-            case .leaf(let number):
-                guard let number else { throw MCFSError(.failed, "a hard link was left without a target") }
-                inode = firstNames[number] ?? entry
-                firstNames[number] = inode
-                try append(inodes[number], to: &columns, &contentNumbers)
+            let node = nodes[Int(order[entry])]
+            guard node.inode != Self.none else { throw MCFSError(.failed, "a hard link was left without a target") }
+            let inode = inodes[Int(node.inode)]
+            columns.append(inode.kind, inode.ownership)
+            if node.isDirectory {
+                try appendChildren(of: node, UInt32(entry), to: &columns, &order)
+            } else {
+                columns.linkCounts.append(1)
+                columns.first.append(inode.kind == .file ? number(of: inode, &numbers, in: &columns) : inode.first)
+                columns.second.append(inode.second)
             }
-            columns.inodes.append(UInt32(inode))
-            if inode != entry { columns.linkCounts[inode] += 1 }
+            if firstNames[Int(node.inode)] == Self.none { firstNames[Int(node.inode)] = UInt32(entry) }
+            let first = firstNames[Int(node.inode)]
+            columns.inodes.append(first)
+            if first != entry { columns.linkCounts[Int(first)] += 1 }
             entry += 1
         }
         for entry in order.indices where columns.inodes[entry] != entry {
             columns.linkCounts[entry] = columns.linkCounts[Int(columns.inodes[entry])]
         }
+        columns.targets = targets
         return Tree(columns: columns, sources: sources)
     }
 
+    /// Contents get their numbers in the order of the tree.
+    private func number(of inode: StoredInode, _ numbers: inout [UInt32], in columns: inout TreeColumns) -> UInt32 {
+        let known = numbers[Int(inode.first)]
+        if known != Self.none { return known }
+        let number = UInt32(columns.contents.count)
+        numbers[Int(inode.first)] = number
+        columns.contents.append(contents[Int(inode.first)])
+        return number
+    }
+
     private func appendChildren(
-        of node: Node, _ entry: Int, to columns: inout TreeColumns, _ order: inout [Int]
+        of node: Node, _ entry: UInt32, to columns: inout TreeColumns, _ order: inout [UInt32]
     ) throws(MCFSError) {
-        let children = node.children.sorted { a, b in
-            a.key.withUnsafeBytes { a in b.key.withUnsafeBytes { b in compare(a, b) < 0 } }
-        }
-        guard UInt32(exactly: order.count + children.count) != nil else { throw tooLarge() }
+        let children = sortedChildren(of: node)
+        guard UInt32(exactly: order.count + children.count) != nil else { throw tooLarge }
         columns.first.append(UInt32(order.count))
         columns.second.append(UInt32(children.count))
         var directories: UInt32 = 0
-        for (name, child) in children {
-            order.append(child)
-            if nodes[child].isDirectory { directories += 1 }
-            columns.names += name
-            guard let end = UInt32(exactly: columns.names.count) else { throw tooLarge() }
+        for child in children {
+            let node = nodes[Int(child)]
+            if node.isDirectory { directories += 1 }
+            columns.names += names[node.name]
+            guard let end = UInt32(exactly: columns.names.count) else { throw tooLarge }
             columns.nameOffsets.append(end)
-            columns.parents.append(UInt32(entry))
+            columns.parents.append(entry)
         }
+        order += children
         columns.linkCounts.append(2 + directories)
     }
 
-    private func append(
-        _ inode: Inode, to columns: inout TreeColumns, _ contentNumbers: inout [Content: UInt32]
-    ) throws(MCFSError) {
-        columns.linkCounts.append(1)
-        var first: UInt32 = 0
-        var second: UInt32 = 0
-        let kind: Tree.Kind
-        switch inode.leaf {
-        case .file(let content):
-            kind = .file
-            if let known = contentNumbers[content] {
-                first = known
-            } else {
-                first = UInt32(columns.contents.count)
-                contentNumbers[content] = first
-                columns.contents.append(content)
-            }
-        case .symlink(let target):
-            kind = .symlink
-            guard let start = UInt32(exactly: columns.targets.count), let count = UInt32(exactly: target.count) else {
-                throw tooLarge()
-            }
-            (first, second) = (start, count)
-            columns.targets += target
-        case .fifo: kind = .fifo
-        case .characterDevice(let major, let minor): (kind, first, second) = (.characterDevice, major, minor)
-        case .blockDevice(let major, let minor): (kind, first, second) = (.blockDevice, major, minor)
+    private func sortedChildren(of node: Node) -> [UInt32] {
+        var result: [UInt32] = []
+        var child = node.lastChild
+        while child != Self.none {
+            if !nodes[Int(child)].isGone { result.append(child) }
+            child = nodes[Int(child)].sibling
         }
-        columns.first.append(first)
-        columns.second.append(second)
-        columns.append(kind, inode.ownership)
-    }
-
-    private func tooLarge() -> MCFSError {
-        MCFSError(.unsupported, "the tree has more than 4 GiB of names or entries; mount a part of it")
+        // Most origins list in this order.
+        result.reverse()
+        names.withUnsafeBytes { names in
+            func name(_ node: UInt32) -> UnsafeRawBufferPointer {
+                UnsafeRawBufferPointer(rebasing: names[nodes[Int(node)].name])
+            }
+            if zip(result, result.dropFirst()).allSatisfy({ compare(name($0), name($1)) < 0 }) { return }
+            result.sort { compare(name($0), name($1)) < 0 }
+        }
+        return result
     }
 }
 
 extension TreeColumns {
+    fileprivate mutating func reserve(_ count: Int) {
+        kinds.reserveCapacity(count)
+        permissions.reserveCapacity(count)
+        uids.reserveCapacity(count)
+        gids.reserveCapacity(count)
+        seconds.reserveCapacity(count)
+        nanoseconds.reserveCapacity(count)
+        nameOffsets.reserveCapacity(count + 1)
+        parents.reserveCapacity(count)
+        first.reserveCapacity(count)
+        second.reserveCapacity(count)
+        inodes.reserveCapacity(count)
+        linkCounts.reserveCapacity(count)
+    }
+
     fileprivate mutating func append(_ kind: Tree.Kind, _ ownership: Ownership) {
         kinds.append(kind.rawValue)
         permissions.append(ownership.permissions)

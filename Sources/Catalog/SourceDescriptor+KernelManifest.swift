@@ -1,7 +1,7 @@
 package import MCFSCore
 
 extension SourceDescriptor {
-    private static let key = "kernelManifest"
+    fileprivate static let key = "kernelManifest"
 
     /// A file in the source that tells what the kernels of the tree need, and that the tree does not show; its `source`
     /// is 0. Kept as `OFFSET SIZE IDENTITY`.
@@ -14,5 +14,16 @@ extension SourceDescriptor {
             return Content(id: id, size: size, source: 0, offset: offset)
         }
         set { properties[Self.key] = newValue.map { "\($0.offset) \($0.size) \($0.id)" } }
+    }
+}
+
+extension SourceTable {
+    /// The manifests of all sources that have one.
+    package var kernelManifests: [Content] {
+        indices(having: SourceDescriptor.key).compactMap { number in
+            var content = self[number].kernelManifest
+            content?.source = number
+            return content
+        }
     }
 }

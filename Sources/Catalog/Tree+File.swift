@@ -1,20 +1,26 @@
 package import MCFSCore
 
 private let treeMagic: StaticString = "mcfsTREE"
-private let treeVersion: UInt32 = 1
+private let treeVersion: UInt32 = 2
+/// Had one section for the sources, with all their texts; everything else is as it was.
+private let firstTreeVersion: UInt32 = 1
 
 /// The sections of docs/cache-format.md#trees, in their order.
 private enum Section: Int, CaseIterable {
     case names, nameOffsets, kinds, permissions, uids, gids, seconds, nanoseconds, parents, first, second, inodes
     case linkCounts, targets
     case contentKinds, contentIDs, contentSizes, contentSources, contentOffsets
-    case sources
+    case sources, sourceRecords, sourceBlocks
+
+    static let countInFirstVersion = Section.sources.rawValue + 1
 }
 
 extension Tree {
     /// The file format of docs/cache-format.md#trees.
     package func serialized() -> [UInt8] {
-        let bytes = columns.names.count + columns.targets.count + count * 47 + columns.contents.count * 53
+        let bytes =
+            columns.names.count + columns.targets.count + count * 47 + columns.contents.count * 53
+            + sources.records.count
         var writer = SectionWriter(
             magic: treeMagic, version: treeVersion, sectionCount: Section.allCases.count, reservingBytes: bytes)
         for section in Section.allCases {
@@ -34,11 +40,13 @@ extension Tree {
             case .linkCounts: writer.add(columns.linkCounts)
             case .targets: writer.add(columns.targets)
             case .contentKinds: writer.add(columns.contents.map(\.id.kind.rawValue))
-            case .contentIDs: writer.add(columns.contents.flatMap { paddedBytes(of: $0.id) })
+            case .contentIDs: writer.add(columns.contentIDs)
             case .contentSizes: writer.add(columns.contents.map(\.size))
             case .contentSources: writer.add(columns.contents.map { UInt32($0.source) })
             case .contentOffsets: writer.add(columns.contents.map(\.offset))
-            case .sources: writer.add(encoded(sources))
+            case .sources: writer.add(sources.heading)
+            case .sourceRecords: writer.add(sources.records)
+            case .sourceBlocks: writer.add(sources.blocks)
             }
         }
         return writer.finish()
@@ -46,8 +54,10 @@ extension Tree {
 
     /// - Throws: `corrupt` for anything that `serialized` cannot have written.
     package static func deserialize(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) -> Tree {
+        let isFirstVersion = formatVersion(of: Array(bytes.prefix(48)), magic: treeMagic) == firstTreeVersion
         let reader = try SectionReader(
-            bytes, magic: treeMagic, version: treeVersion, sectionCount: Section.allCases.count)
+            bytes, magic: treeMagic, version: isFirstVersion ? firstTreeVersion : treeVersion,
+            sectionCount: isFirstVersion ? Section.countInFirstVersion : Section.allCases.count)
         func numbers<Number: FixedWidthInteger>(
             _ type: Number.Type, _ section: Section, _ count: Int? = nil
         ) throws(MCFSError) -> [Number] {
@@ -85,8 +95,15 @@ extension Tree {
             columns.contents.append(
                 Content(id: id, size: sizes[index], source: Int(contentSources[index]), offset: offsets[index]))
         }
-        var decoder = FieldReader(reader.bytes(of: Section.sources.rawValue))
-        let sources = try decoder.sources()
+        let sources: SourceTable
+        if isFirstVersion {
+            var decoder = FieldReader(reader.bytes(of: Section.sources.rawValue))
+            sources = try decoder.sources()
+        } else {
+            sources = try SourceTable(
+                heading: reader.bytes(of: Section.sources.rawValue), records: numbers(UInt8.self, .sourceRecords),
+                blocks: numbers(UInt64.self, .sourceBlocks))
+        }
         try columns.check(sourceCount: sources.count)
         return Tree(columns: columns, sources: sources)
     }
@@ -97,22 +114,19 @@ func paddedBytes(of id: BlobID) -> [UInt8] {
     return bytes + repeatElement(0, count: 32 - bytes.count)
 }
 
-private func encoded(_ sources: [SourceDescriptor]) -> [UInt8] {
-    var writer = FieldWriter()
-    writer.write(UInt32(sources.count))
-    for source in sources {
-        writer.write(UInt32(source.properties.count))
-        for (key, value) in source.properties.sorted(by: { $0.key < $1.key }) {
-            writer.write(Array(key.utf8))
-            writer.write(Array(value.utf8))
-        }
+extension TreeColumns {
+    fileprivate var contentIDs: [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(contents.count * 32)
+        for content in contents { bytes += paddedBytes(of: content.id) }
+        return bytes
     }
-    return writer.bytes
 }
 
 extension FieldReader {
-    fileprivate mutating func sources() throws(MCFSError) -> [SourceDescriptor] {
-        var sources: [SourceDescriptor] = []
+    /// As the first version had them.
+    fileprivate mutating func sources() throws(MCFSError) -> SourceTable {
+        var sources = SourceTable()
         for _ in 0..<(try number(UInt32.self)) {
             var source = SourceDescriptor([:])
             for _ in 0..<(try number(UInt32.self)) {

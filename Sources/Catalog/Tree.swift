@@ -25,7 +25,7 @@ package final class Tree: Sendable {
     }
 
     package static let root: Index = 0
-    package let sources: [SourceDescriptor]
+    package let sources: SourceTable
 
     let columns: TreeColumns
     private let derived = Mutex(Derived())
@@ -38,7 +38,7 @@ package final class Tree: Sendable {
     }
 
     /// `columns` must fulfil what `TreeColumns.check` asks for.
-    init(columns: TreeColumns, sources: [SourceDescriptor]) {
+    init(columns: TreeColumns, sources: SourceTable) {
         self.columns = columns
         self.sources = sources
     }
@@ -134,29 +134,49 @@ package final class Tree: Sendable {
     }
 
     /// Every distinct content once: of several places with the same bytes, the first.
-    package var contents: [Content] {
+    package var contents: Contents {
         let distinct = derived.withLock { derived -> [UInt32]? in
             if let known = derived.distinct { return known }
             let found = distinctContents()
             derived.distinct = .some(found)
             return found
         }
-        guard let distinct else { return columns.contents }
-        return distinct.map { columns.contents[Int($0)] }
+        return Contents(all: columns.contents, numbers: distinct)
+    }
+
+    /// Some of a tree's contents, without a copy of them.
+    package struct Contents: RandomAccessCollection, Sendable {
+        fileprivate let all: [Content]
+        /// nil: all.
+        fileprivate let numbers: [UInt32]?
+
+        package var startIndex: Int { 0 }
+        package var endIndex: Int { numbers?.count ?? all.count }
+
+        package subscript(position: Int) -> Content {
+            guard let numbers else { return all[position] }
+            return all[Int(numbers[position])]
+        }
     }
 
     private func distinctContents() -> [UInt32]? {
-        struct Identity: Hashable {
-            var id: BlobID
-            var size: UInt64
+        let contents = columns.contents
+        func hash(_ number: Int) -> Int {
+            var hasher = Hasher()
+            hasher.combine(contents[number].id)
+            hasher.combine(contents[number].size)
+            return hasher.finalize()
         }
-        var seen = Set<Identity>(minimumCapacity: columns.contents.count)
+        var seen = NumberTable(minimumCapacity: contents.count)
         var numbers: [UInt32] = []
-        for (number, content) in columns.contents.enumerated()
-        where seen.insert(Identity(id: content.id, size: content.size)).inserted {
+        for (number, content) in contents.enumerated() {
+            let hash = hash(number)
+            let known = seen.find(hash: hash) { contents[$0].id == content.id && contents[$0].size == content.size }
+            if known != nil { continue }
+            seen.add(number, hash: hash, hashOf: hash(_:))
             numbers.append(UInt32(number))
         }
-        return numbers.count == columns.contents.count ? nil : numbers
+        return numbers.count == contents.count ? nil : numbers
     }
 
     /// Which contents lie where in one of `sources`.

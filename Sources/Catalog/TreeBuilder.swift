@@ -4,7 +4,7 @@ package import MCFSCore
 /// A path that comes twice: the last one wins, two directories become one.
 package struct TreeBuilder {
     var hierarchy = Hierarchy()
-    private var sources: [SourceDescriptor] = []
+    private var sources = SourceTable()
     /// Hard links that were added and not resolved yet, by their paths.
     private var hardLinks: [TreePath: TreePath] = [:]
     /// Counts the layers and merges: what is of an older generation may be replaced by a path that leads through it.
@@ -31,14 +31,14 @@ package struct TreeBuilder {
     package mutating func apply(layer entries: [TreeEntry], sources: [SourceDescriptor]) throws(MCFSError) {
         try resolveHardLinks()
         let sourceBase = self.sources.count
-        self.sources += sources
+        for source in sources { self.sources.append(source) }
         generation += 1
 
         // The layer's own hard links first: their targets below may be hidden by the same layer.
         var below: [TreePath: Int] = [:]
         for entry in entries {
             guard case .hardLink(let target) = entry.kind else { continue }
-            if let node = hierarchy.find(target), let inode = hierarchy.nodes[node].inode { below[target] = inode }
+            if let node = hierarchy.find(target), let inode = hierarchy.inode(of: node) { below[target] = inode }
         }
         for entry in entries {
             guard case .whiteout = entry.kind else { continue }
@@ -48,7 +48,7 @@ package struct TreeBuilder {
         for entry in entries {
             guard case .opaque = entry.kind else { continue }
             let node = try hierarchy.directory(at: entry.path, generation: generation)
-            hierarchy.nodes[node].children = [:]
+            hierarchy.removeChildren(of: node)
         }
         for entry in entries {
             switch entry.kind {
@@ -63,7 +63,7 @@ package struct TreeBuilder {
     package mutating func merge(_ tree: Tree, at directory: TreePath) throws(MCFSError) {
         try resolveHardLinks()
         let sourceBase = sources.count
-        sources += tree.sources
+        sources.append(contentsOf: tree.sources)
         generation += 1
         var nodes: [Int] = []
         nodes.reserveCapacity(tree.count)
@@ -73,7 +73,7 @@ package struct TreeBuilder {
             let ownership = Ownership(attributes)
             guard entry != Tree.root else {
                 let top = try hierarchy.directory(at: directory, generation: generation)
-                hierarchy.nodes[top].ownership = ownership
+                hierarchy.set(ownership, ofDirectory: top)
                 nodes.append(top)
                 continue
             }
@@ -81,7 +81,7 @@ package struct TreeBuilder {
             let name = tree.withName(of: entry) { Array($0) }
             if attributes.kind == .directory {
                 nodes.append(
-                    hierarchy.putDirectory(name, in: parent, ownership: ownership, generation: generation))
+                    try hierarchy.putDirectory(name, in: parent, ownership: ownership, generation: generation))
                 continue
             }
             let representative = tree.inode(of: entry)
@@ -89,10 +89,11 @@ package struct TreeBuilder {
             if let known = inodes[representative] {
                 inode = known
             } else {
-                inode = hierarchy.addInode(Inode(leaf(of: tree, entry, attributes, sourceBase: sourceBase), ownership))
+                inode = try hierarchy.addInode(
+                    Inode(leaf(of: tree, entry, attributes, sourceBase: sourceBase), ownership))
                 if attributes.linkCount > 1 { inodes[representative] = inode }
             }
-            nodes.append(hierarchy.putLeaf(name, in: parent, inode: inode, generation: generation))
+            nodes.append(try hierarchy.putLeaf(name, in: parent, inode: inode, generation: generation))
         }
     }
 
@@ -110,7 +111,7 @@ package struct TreeBuilder {
             guard case .directory = entry.kind else {
                 throw MCFSError(.corrupt, "the root of the tree is listed as something that is no directory")
             }
-            hierarchy.nodes[0].ownership = ownership
+            hierarchy.set(ownership, ofDirectory: 0)
             return
         }
         let parent = try hierarchy.directory(at: entry.path.parent, generation: generation)
@@ -118,15 +119,19 @@ package struct TreeBuilder {
         var leaf: Inode.Leaf
         switch entry.kind {
         case .directory:
-            hierarchy.putDirectory(name, in: parent, ownership: ownership, generation: generation)
+            try hierarchy.putDirectory(name, in: parent, ownership: ownership, generation: generation)
             hardLinks[entry.path] = nil
             return
         case .file(var content):
             guard content.source >= 0, content.source < sourceCount else {
                 throw MCFSError(.failed, "'\(entry.path)' has content of a source that was not added")
             }
+            guard content.size <= TreeColumns.fileBytesMax else {
+                throw MCFSError(
+                    .corrupt, "'\(entry.path)' is listed with \(content.size) bytes; a file has at most 64 TiB here")
+            }
             guard !content.offset.addingReportingOverflow(content.size).overflow else {
-                throw MCFSError(.corrupt, "'\(entry.path)' has a size that no file can have")
+                throw MCFSError(.corrupt, "'\(entry.path)' is listed where no file can lie")
             }
             content.source += sourceBase
             leaf = .file(content)
@@ -135,14 +140,14 @@ package struct TreeBuilder {
         case .characterDevice(let major, let minor): leaf = .characterDevice(major, minor)
         case .blockDevice(let major, let minor): leaf = .blockDevice(major, minor)
         case .hardLink(let target):
-            hierarchy.putLeaf(name, in: parent, inode: nil, generation: generation)
+            try hierarchy.putLeaf(name, in: parent, inode: nil, generation: generation)
             hardLinks[entry.path] = target
             return
         case .whiteout, .opaque:
             throw MCFSError(.corrupt, "'\(entry.path)' is a whiteout outside of a layer")
         }
-        hierarchy.putLeaf(
-            name, in: parent, inode: hierarchy.addInode(Inode(leaf, ownership)), generation: generation)
+        try hierarchy.putLeaf(
+            name, in: parent, inode: try hierarchy.addInode(Inode(leaf, ownership)), generation: generation)
         if !hardLinks.isEmpty { hardLinks[entry.path] = nil }
     }
 
@@ -153,18 +158,18 @@ package struct TreeBuilder {
         hardLinks = [:]
         for start in pending.keys {
             // A link whose place something else took since is gone.
-            guard let first = hierarchy.find(start), hierarchy.nodes[first].isPending else { continue }
+            guard let first = hierarchy.find(start), hierarchy.isPending(first) else { continue }
             var chain = [first]
             var path = start
             let inode: Int
             while true {
                 guard let target = pending[path] else { throw danglingHardLink(start, path) }
                 let node = hierarchy.find(target)
-                if let node, let found = hierarchy.nodes[node].inode {
+                if let node, let found = hierarchy.inode(of: node) {
                     inode = found
                     break
                 }
-                if let node, hierarchy.nodes[node].isPending, chain.count <= pending.count, target != path {
+                if let node, hierarchy.isPending(node), chain.count <= pending.count, target != path {
                     chain.append(node)
                     path = target
                     continue
@@ -173,7 +178,7 @@ package struct TreeBuilder {
                 inode = found
                 break
             }
-            for node in chain { hierarchy.nodes[node].body = .leaf(inode) }
+            for node in chain { hierarchy.set(inode, of: node) }
         }
     }
 

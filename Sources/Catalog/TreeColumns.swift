@@ -1,6 +1,7 @@
 internal import MCFSCore
 
-/// The entries of a tree as one array per attribute: 47 bytes an entry and its name, 64 bytes a content.
+/// The entries of a tree as one array per attribute: 47 bytes an entry and its name, 64 bytes a content; what its
+/// source is called and which version it has is in `SourceTable`.
 struct TreeColumns {
     var names: [UInt8] = []
     /// One more than there are entries: a name ends where the next one begins.
@@ -21,6 +22,9 @@ struct TreeColumns {
     var targets: [UInt8] = []
     var contents: [Content] = []
 
+    /// More than any file that is served, and few enough that a map of its chunks can be made.
+    static let fileBytesMax: UInt64 = 1 << 46
+
     func kind(_ entry: Int) -> Tree.Kind { Tree.Kind(rawValue: kinds[entry]) ?? .fifo }
 
     func nameRange(_ entry: Int) -> Range<Int> { Int(nameOffsets[entry])..<Int(nameOffsets[entry + 1]) }
@@ -33,7 +37,9 @@ struct TreeColumns {
         try checkNames()
         try checkEntries()
         for content in contents {
-            guard content.source < sourceCount, !content.offset.addingReportingOverflow(content.size).overflow else {
+            guard content.source < sourceCount, content.size <= Self.fileBytesMax,
+                !content.offset.addingReportingOverflow(content.size).overflow
+            else {
                 throw damaged("a content lies nowhere")
             }
         }

@@ -1,3 +1,5 @@
+internal import MCFSCore
+
 /// One entry of `mcfs ls --json`.
 package struct ListedEntry: Codable, Sendable {
     package var path: String
@@ -119,17 +121,51 @@ package struct VerifyResult: Codable, Sendable {
             self.repaired = repaired
         }
     }
+    /// Files whose origin gives no digest.
+    package struct Place: Codable, Sendable {
+        /// Where they come from, as `status` names it; nil: nothing that is mounted, pinned or known has them.
+        package var reference: String?
+        package var files: Int
+        /// That are local.
+        package var bytes: UInt64
+
+        package init(reference: String?, files: Int, bytes: UInt64) {
+            self.reference = reference
+            self.files = files
+            self.bytes = bytes
+        }
+
+        /// Written out because `reference` stands there as null.
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(reference, forKey: .reference)
+            try container.encode(files, forKey: .files)
+            try container.encode(bytes, forKey: .bytes)
+        }
+    }
     /// Complete contents that were compared with their digest.
     package var filesChecked: Int
     package var bytesChecked: UInt64
-    /// Complete contents whose origin gives no digest.
+    /// Contents with a digest that are local in part: they are checked when they are complete.
+    package var filesIncomplete: Int
+    package var bytesIncomplete: UInt64
+    /// Contents whose origin gives no digest, and where they come from.
     package var filesUnverifiable: Int
+    package var bytesUnverifiable: UInt64
+    package var unverifiable: [Place]
     package var findings: [Finding]
 
-    package init(filesChecked: Int, bytesChecked: UInt64, filesUnverifiable: Int, findings: [Finding]) {
+    package init(
+        filesChecked: Int, bytesChecked: UInt64, incomplete: (files: Int, bytes: UInt64), unverifiable: [Place],
+        findings: [Finding]
+    ) {
         self.filesChecked = filesChecked
         self.bytesChecked = bytesChecked
-        self.filesUnverifiable = filesUnverifiable
+        filesIncomplete = incomplete.files
+        bytesIncomplete = incomplete.bytes
+        filesUnverifiable = unverifiable.reduce(0) { $0 + $1.files }
+        bytesUnverifiable = unverifiable.clampedSum(\.bytes)
+        self.unverifiable = unverifiable
         self.findings = findings
     }
 }

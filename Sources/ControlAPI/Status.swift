@@ -15,20 +15,48 @@ package struct Status: Codable, Sendable {
 
 package struct CacheStatus: Codable, Sendable {
     package var directory: String
-    package var bytesUsed: UInt64
+    /// nil, also of `bytesPinned`: a daemon that has just started has not counted yet what is local.
+    package var bytesUsed: UInt64?
     package var bytesMax: UInt64
-    package var bytesPinned: UInt64
+    package var bytesPinned: UInt64?
+    /// What of it no digest can tell to be right; nil: nobody has counted it.
+    package var unverifiable: Unverifiable?
     /// What went wrong lately, a sentence each, newest last.
     package var problems: [String]
 
     package init(
-        directory: String, bytesUsed: UInt64 = 0, bytesMax: UInt64 = 0, bytesPinned: UInt64 = 0, problems: [String] = []
+        directory: String, bytesUsed: UInt64? = 0, bytesMax: UInt64 = 0, bytesPinned: UInt64? = 0,
+        unverifiable: Unverifiable? = nil, problems: [String] = []
     ) {
+        self.unverifiable = unverifiable
         self.problems = problems
         self.directory = directory
         self.bytesUsed = bytesUsed
         self.bytesMax = bytesMax
         self.bytesPinned = bytesPinned
+    }
+
+    /// Written out because what is not known stands there as null.
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(directory, forKey: .directory)
+        try container.encode(bytesUsed, forKey: .bytesUsed)
+        try container.encode(bytesMax, forKey: .bytesMax)
+        try container.encode(bytesPinned, forKey: .bytesPinned)
+        try container.encode(unverifiable, forKey: .unverifiable)
+        try container.encode(problems, forKey: .problems)
+    }
+}
+
+/// Local files that no digest can tell to be right.
+package struct Unverifiable: Codable, Sendable, Equatable {
+    package var files: Int
+    /// That are local.
+    package var bytes: UInt64
+
+    package init(files: Int = 0, bytes: UInt64 = 0) {
+        self.files = files
+        self.bytes = bytes
     }
 }
 
@@ -59,14 +87,31 @@ package struct MountStatus: Codable, Sendable {
         package var resolved: String
         package var entries: Int
         package var bytesTotal: UInt64
-        package var bytesLocal: UInt64
+        /// nil, also of `unverifiable`: a daemon that has just started has not counted yet what is local.
+        package var bytesLocal: UInt64?
+        package var unverifiable: Unverifiable?
 
-        package init(reference: String, resolved: String, entries: Int, bytesTotal: UInt64, bytesLocal: UInt64) {
+        package init(
+            reference: String, resolved: String, entries: Int, bytesTotal: UInt64, bytesLocal: UInt64?,
+            unverifiable: Unverifiable? = nil
+        ) {
+            self.unverifiable = unverifiable
             self.reference = reference
             self.resolved = resolved
             self.entries = entries
             self.bytesTotal = bytesTotal
             self.bytesLocal = bytesLocal
+        }
+
+        /// Written out because what is not known stands there as null.
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(reference, forKey: .reference)
+            try container.encode(resolved, forKey: .resolved)
+            try container.encode(entries, forKey: .entries)
+            try container.encode(bytesTotal, forKey: .bytesTotal)
+            try container.encode(bytesLocal, forKey: .bytesLocal)
+            try container.encode(unverifiable, forKey: .unverifiable)
         }
     }
 

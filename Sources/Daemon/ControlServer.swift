@@ -18,6 +18,7 @@ final class ControlServer: Sendable {
     private let service: MountService
     private let socket: ControlSocket
     private let server: HTTPServer
+    private let answers = AnswersUnderWay()
 
     /// - Throws: `cannotCreate` where the path of the socket is too long even in its short form.
     init(_ service: MountService, cacheDirectory: String) throws(MCFSError) {
@@ -35,7 +36,7 @@ final class ControlServer: Sendable {
         server = HTTPServer(
             config: HTTPServer.Configuration(
                 address: address, timeout: Self.requestTimeoutSeconds, logger: .disabled),
-            handler: Router(service: service))
+            handler: Router(service: service, answers: answers))
     }
 
     /// Serves until `stop`; on `onListening` requests are accepted.
@@ -60,45 +61,51 @@ final class ControlServer: Sendable {
     func stop(seconds: Double) async {
         isStopping.withLock { $0 = true }
         unlink(socket.address)
-        await server.stop(timeout: seconds)
+        await answers.wait(Deadline(after: .milliseconds(Int64(seconds * 1000))))
+        // What is left is idle connections, and the wait for new ones, which only this ends.
+        await server.stop(timeout: 0)
     }
 
     /// One handler for all paths: fewer moving parts than a table of routes, and unknown paths get our own error.
     private struct Router: HTTPHandler {
         let service: MountService
+        let answers: AnswersUnderWay
 
         func handleRequest(_ request: HTTPRequest) async throws -> HTTPResponse {
+            let note = answers.begin()
             service.noteRequest()
             do {
-                return try await answer(request)
+                return try await answer(request).response(note)
             } catch let error as MCFSError {
-                return ControlServer.response(error)
+                return Answer(error).response(note)
             } catch {
-                return ControlServer.response(MCFSError(.failed, "the request failed: \(error)"))
+                return Answer(MCFSError(.failed, "the request failed: \(error)")).response(note)
             }
         }
 
-        private func answer(_ request: HTTPRequest) async throws -> HTTPResponse {
+        private func answer(_ request: HTTPRequest) async throws -> Answer {
             let service = service
             switch (request.method, request.path) {
             case (.GET, "/healthz"):
-                return ControlServer.text("ok\n", type: "text/plain; charset=utf-8")
+                return Answer(text: "ok\n", type: "text/plain; charset=utf-8")
             case (.GET, "/metrics"):
                 let text = try await WorkerThread.run { () throws(MCFSError) in service.metrics() }
-                return ControlServer.text(text, type: "text/plain; version=0.0.4; charset=utf-8")
+                return Answer(text: text, type: "text/plain; version=0.0.4; charset=utf-8")
             case (.GET, "/v1/status"):
-                return try ControlServer.json(try await WorkerThread.run { () throws(MCFSError) in service.status() })
+                return try Answer(document: try await WorkerThread.run { () throws(MCFSError) in service.status() })
             case (.GET, "/v1/mounts"):
-                return try ControlServer.json(
-                    try await WorkerThread.run { () throws(MCFSError) in MountList(mounts: service.status().mounts) })
+                return try Answer(
+                    document: try await WorkerThread.run { () throws(MCFSError) in
+                        MountList(mounts: service.status().mounts)
+                    })
             case (.GET, "/v1/pins"):
-                return try ControlServer.json(try await WorkerThread.run { () throws(MCFSError) in try service.pins() })
+                return try Answer(document: try await WorkerThread.run { () throws(MCFSError) in try service.pins() })
             default:
                 return try await work(request)
             }
         }
 
-        private func work(_ request: HTTPRequest) async throws -> HTTPResponse {
+        private func work(_ request: HTTPRequest) async throws -> Answer {
             let service = service
             switch (request.method, request.path) {
             case (.POST, "/v1/mounts"):
@@ -179,7 +186,7 @@ final class ControlServer: Sendable {
         private func selection<Value: Codable & Sendable>(
             _ request: HTTPRequest, _ kind: String,
             _ work: @escaping @Sendable (SelectionRequest, Job) throws(MCFSError) -> Value
-        ) async throws -> HTTPResponse {
+        ) async throws -> Answer {
             let body: SelectionRequest = try await decode(request)
             return try await stream(
                 service.begin(kind, body.target) { job throws(MCFSError) in try work(body, job) })
@@ -193,42 +200,13 @@ final class ControlServer: Sendable {
         }
 
         /// The answer begins with the first event, so that a request that fails at once has the status of its error.
-        private func stream(_ events: AsyncStream<Job.Output>) async throws -> HTTPResponse {
+        private func stream(_ events: AsyncStream<Job.Output>) async throws -> Answer {
             var iterator = events.makeAsyncIterator()
             switch await iterator.next() {
-            case .failure(let error): return ControlServer.response(error)
+            case .failure(let error): return Answer(error)
             case nil: throw MCFSError(.failed, "the request ended without an answer")
-            case .line(let first):
-                let body = EventBody(first: first, rest: events) { output in
-                    switch output {
-                    case .line(let line): line
-                    case .failure(let error): ControlServer.line(error)
-                    }
-                }
-                return HTTPResponse(
-                    statusCode: .ok, headers: [.contentType: "application/x-ndjson"], body: HTTPBodySequence(from: body)
-                )
+            case .line(let first): return Answer(first: first, rest: events)
             }
         }
-    }
-
-    private static func line(_ error: MCFSError) -> [UInt8] {
-        ((try? JSON.line(Event<Empty>(error: ControlError(error)))) ?? []) + [UInt8(ascii: "\n")]
-    }
-
-    private static func response(_ error: MCFSError) -> HTTPResponse {
-        HTTPResponse(
-            statusCode: error.code.httpStatus, headers: [.contentType: "application/json"],
-            body: Data((try? JSON.line(ErrorDocument(error))) ?? []))
-    }
-
-    private static func json(_ value: some Encodable) throws -> HTTPResponse {
-        HTTPResponse(
-            statusCode: .ok, headers: [.contentType: "application/json"],
-            body: Data(try JSON.document(value) + [UInt8(ascii: "\n")]))
-    }
-
-    private static func text(_ text: String, type: String) -> HTTPResponse {
-        HTTPResponse(statusCode: .ok, headers: [.contentType: type], body: Data(text.utf8))
     }
 }

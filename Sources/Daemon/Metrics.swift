@@ -1,5 +1,6 @@
 internal import ChunkStore
 internal import ControlAPI
+internal import MCFSCore
 
 /// `/metrics` in Prometheus' text format 0.0.4.
 struct Metrics {
@@ -18,9 +19,9 @@ struct Metrics {
     }
 
     private mutating func addCache(_ cache: CacheStatus, _ statistics: CacheStatistics) {
-        add(MetricNames.cacheUsed, .gauge, "Bytes that the cache holds.", Double(cache.bytesUsed))
+        add(MetricNames.cacheUsed, .gauge, "Bytes that the cache holds.", Self.known(cache.bytesUsed))
         add(MetricNames.cacheMax, .gauge, "Bytes that the cache may hold.", Double(cache.bytesMax))
-        add(MetricNames.cachePinned, .gauge, "Bytes that may not be evicted.", Double(cache.bytesPinned))
+        add(MetricNames.cachePinned, .gauge, "Bytes that may not be evicted.", Self.known(cache.bytesPinned))
         add(MetricNames.cacheHits, .counter, "Reads whose bytes were local.", Double(statistics.hits))
         add(MetricNames.cacheMisses, .counter, "Reads that waited for an origin.", Double(statistics.misses))
         add(MetricNames.cacheReadErrors, .counter, "Reads that failed.", Double(statistics.errors))
@@ -44,13 +45,17 @@ struct Metrics {
             status.mounts.map { ([("mountpoint", $0.mountpoint)], Double(value($0))) }
         }
         func sum(_ value: @escaping (MountStatus.Reference) -> UInt64) -> (MountStatus) -> UInt64 {
-            { $0.references.reduce(0) { $0 &+ value($1) } }
+            { $0.references.clampedSum(value) }
         }
+        // Nothing is said of what is not counted yet.
+        let counted = status.mounts.filter { $0.references.allSatisfy { $0.bytesLocal != nil } }
         add(
             MetricNames.mountReady, .gauge, "1 where the origins answer, 0 where the mount is degraded or offline.",
             perMount { $0.state == .ready ? 1 : 0 })
         add(MetricNames.mountTotal, .gauge, "Bytes of all files of a mount.", perMount(sum(\.bytesTotal)))
-        add(MetricNames.mountLocal, .gauge, "Bytes of a mount that are local.", perMount(sum(\.bytesLocal)))
+        add(
+            MetricNames.mountLocal, .gauge, "Bytes of a mount that are local.",
+            counted.map { ([("mountpoint", $0.mountpoint)], Double(sum { $0.bytesLocal ?? 0 }($0))) })
         add(
             MetricNames.mountKernels, .gauge, "Compiled kernels in a mount's tree.",
             perMount { UInt64($0.view.kernels) })
@@ -72,6 +77,11 @@ struct Metrics {
         add(
             MetricNames.mountOriginErrors, .counter, "Requests of a mount to its origins that failed.",
             perMount(\.origin.errors))
+    }
+
+    /// No sample of what is not counted yet.
+    private static func known(_ value: UInt64?) -> [([(String, String)], Double)] {
+        value.map { [([], Double($0))] } ?? []
     }
 
     private mutating func add(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {

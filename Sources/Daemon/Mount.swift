@@ -94,7 +94,8 @@ final class Mount: Sendable {
         }
     }
 
-    func status(cache: ChunkCache) -> MountStatus {
+    /// - Parameter cache: counts what is local; nil: it would be waited for.
+    func status(cache: ChunkCache?) -> MountStatus {
         let problem = traffic.problem
         return MountStatus(
             mountpoint: mountpoint,
@@ -102,11 +103,12 @@ final class Mount: Sendable {
             upper: fileSystem.overlay?.upper.path,
             upperBytes: fileSystem.overlay.map { DirectoryUsage.bytes(of: $0.upper.directory) },
             references: zip(references, residencies).map { loaded, residency in
-                MountStatus.Reference(
+                let local = cache.map(residency.local(in:))
+                return MountStatus.Reference(
                     reference: loaded.text, resolved: loaded.resolution.resolved, entries: loaded.tree.count,
-                    bytesTotal: residency.bytesTotal, bytesLocal: residency.bytesLocal(in: cache))
+                    bytesTotal: residency.bytesTotal, bytesLocal: local?.bytes, unverifiable: local?.unverifiable)
             },
-            reads: reads, origin: origin, passthrough: session.withLock { $0?.isPassingThrough ?? false },
+            reads: reads, origin: traffic.counters, passthrough: session.withLock { $0?.isPassingThrough ?? false },
             problems: problem.map { [$0] } ?? [], view: view)
     }
 
@@ -138,12 +140,6 @@ final class Mount: Sendable {
         reads.misses = counted.misses
         reads.errors = counted.errors
         return reads
-    }
-
-    private var origin: MountStatus.OriginTraffic {
-        var counters = traffic.counters
-        counters.retries = merged.sources.reduce(0) { $0 + $1.retryCount }
-        return counters
     }
 
     /// Makes the kernel forget what it cached of a content: bytes of it turned out wrong. May block for reads in flight.

@@ -137,7 +137,7 @@ extension MountService {
                 continue
             }
             let filter = PathFilter(include: pin.include, exclude: pin.exclude)
-            for content in try Selection(tree: tree, sources: [], at: .root, filter: filter).contents() {
+            for content in try Selection(tree: tree, sources: nil, at: .root, filter: filter).contents() {
                 result.insert(ContentKey(content.id, size: content.size))
             }
         }

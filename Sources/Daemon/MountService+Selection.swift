@@ -74,7 +74,7 @@ extension MountService {
         }
         let seconds = ((ContinuousClock.now - started).inSeconds * 1000).rounded() / 1000
         return PrefetchResult(
-            done: !request.background, bytes: contents.reduce(0) { $0 &+ $1.size }, files: contents.count,
+            done: !request.background, bytes: contents.clampedSum(\.size), files: contents.count,
             seconds: seconds)
     }
 
@@ -92,8 +92,8 @@ extension MountService {
             return selection
         }
         let gpus = try GPUChoice(request.gpu ?? ["none"], configured: configuration.gpu).gpus(of: hostGPUs)
-        if gpus.isEmpty { return selection }
-        let view = try judge(tree: selection.tree, sources: selection.sources, gpus: gpus, job: job).view
+        guard !gpus.isEmpty, let sources = selection.sources else { return selection }
+        let view = try judge(tree: selection.tree, sources: sources, gpus: gpus, job: job).view
         selection.isLeftOut = view.useless
         return selection
     }
@@ -118,7 +118,7 @@ extension MountService {
         for content in ids {
             let key = ContentKey(content.id, size: content.size)
             if pinned.contains(key) {
-                kept &+= cache.localBytes(of: content.id, size: content.size)
+                kept.addClamped(cache.localBytes(of: content.id, size: content.size))
             } else {
                 dropped.append(key)
             }
@@ -133,54 +133,5 @@ extension MountService {
         let used = cache.usage.bytesUsed
         let wanted = request.bytesMax ?? configuration.cacheBytesMax
         return EvictResult(bytesFreed: freed, bytesUsed: used, bytesKept: used > wanted ? used - wanted : 0)
-    }
-
-    // MARK: verify
-
-    /// Checks what is local. With `repair`, what was bad is fetched again where a mount or a pin knows from where.
-    func verify(_ request: VerifyRequest, job: Job) throws(MCFSError) -> VerifyResult {
-        let verification = try cache.verify(progress: job, isCancelled: { job.isCancelled })
-        let findings = verification.findings
-        var repaired: Set<BlobID> = []
-        if request.repair, !findings.isEmpty {
-            let bad = Set(findings.map(\.id))
-            let sources = repairSources(of: bad, caller: request.caller, job: job)
-            do throws(MCFSError) {
-                try cache.prefetch(sources, progress: job, isCancelled: { job.isCancelled })
-            } catch {
-                job.warn("not everything could be fetched again: \(error.message)")
-            }
-            for content in sources where cache.localBytes(of: content.id, size: content.size) == content.size {
-                repaired.insert(content.id)
-            }
-        }
-        for finding in findings {
-            logger.error(
-                "found bad bytes in the cache", metadata: ["blob": "\(finding.id)", "reason": "\(finding.message)"])
-        }
-        return VerifyResult(
-            filesChecked: verification.checked, bytesChecked: verification.bytes,
-            filesUnverifiable: verification.unverifiable,
-            findings: findings.map {
-                VerifyResult.Finding(blob: $0.id.description, message: $0.message, repaired: repaired.contains($0.id))
-            })
-    }
-
-    private func repairSources(of bad: Set<BlobID>, caller: Caller, job: Job) -> [FileContent] {
-        let everything = PathFilter(include: [], exclude: [])
-        var selections = mounts.all.filter { !$0.request.offline }.compactMap {
-            try? $0.selection(at: .root, filter: everything)
-        }
-        for pin in (try? catalog.pins()) ?? [] {
-            let request = SelectionRequest(target: pin.reference, caller: caller)
-            if let pinned = try? selection(request, mode: .catalogFirst, job: job) { selections.append(pinned) }
-        }
-        var found: [BlobID: FileContent] = [:]
-        for selection in selections {
-            for content in selection.fileContents(where: { bad.contains($0.id) && found[$0.id] == nil }) {
-                found[content.id] = content
-            }
-        }
-        return Array(found.values)
     }
 }

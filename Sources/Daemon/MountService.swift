@@ -29,6 +29,9 @@ final class MountService: Sendable {
     private let lastRequest = Mutex(ContinuousClock.now)
     /// Orders changes of the pins with the set that the cache gets of them.
     let pinLock = Mutex(())
+    private let unverifiableCount = KeptCount<Unverifiable>()
+    /// How long `status` waits for the count of what is local.
+    private static let scanPatience = Duration.seconds(1)
 
     /// - Parameter directory: the cache directory, owned by the caller for as long as this lives.
     init(
@@ -134,7 +137,7 @@ final class MountService: Sendable {
                     "\(what), so all kernels show; give --gpu to say which to show, or use 'mcfs view refresh' later")
             }
             settle(made, prefetch: request.prefetch)
-            return made.status(cache: cache)
+            return made.status(cache: cache.isScanned ? cache : nil)
         } catch {
             mounts.giveBack(request.mountpoint)
             throw error
@@ -241,13 +244,26 @@ final class MountService: Sendable {
 
     // MARK: Status
 
+    /// Waits at most a second for the count of what is local.
     func status() -> Status {
-        let usage = cache.usage
+        let deadline = Deadline(after: Self.scanPatience)
+        while !cache.isScanned, !deadline.hasPassed { usleep(10_000) }
+        let counted = cache.isScanned ? cache : nil
+        let usage = counted?.usage
         return Status(
             cache: CacheStatus(
-                directory: configuration.cacheDirectory, bytesUsed: usage.bytesUsed, bytesMax: usage.bytesMax,
-                bytesPinned: usage.bytesPinned, problems: cache.problems),
-            mounts: mounts.all.map { $0.status(cache: cache) }, jobs: jobs.all.map(\.status), version: mcfsVersion)
+                directory: configuration.cacheDirectory, bytesUsed: usage?.bytesUsed,
+                bytesMax: cache.configuration.bytesMax, bytesPinned: usage?.bytesPinned,
+                unverifiable: counted.map(unverifiable(in:)), problems: cache.problems),
+            mounts: mounts.all.map { $0.status(cache: counted) }, jobs: jobs.all.map(\.status), version: mcfsVersion)
+    }
+
+    private func unverifiable(in cache: ChunkCache) -> Unverifiable {
+        unverifiableCount.value(cache) {
+            var sum = Unverifiable()
+            for content in cache.localContents where content.id.kind == .origin { sum.add(content.bytes) }
+            return sum
+        }
     }
 
     func metrics() -> String {

@@ -7,21 +7,58 @@ final class OriginTraffic: Sendable {
     private struct State {
         var counters = MountStatus.OriginTraffic()
         var problem: String?
+        /// Sources that are being read.
+        var active: [ObjectIdentifier: Active] = [:]
+    }
+
+    private struct Active: Sendable {
+        let source: any ByteSource
+        var reads = 0
+        /// Requests that the source had repeated when it was looked at last.
+        var retriesBefore: UInt64
+
+        var retries: UInt64 { source.retryCount - retriesBefore }
     }
 
     private let state = Mutex(State())
 
-    var counters: MountStatus.OriginTraffic { state.withLock { $0.counters } }
+    var counters: MountStatus.OriginTraffic {
+        state.withLock { state in
+            var counters = state.counters
+            counters.retries += state.active.values.clampedSum(\.retries)
+            return counters
+        }
+    }
 
-    /// Why the last request failed; nil once one got through again.
-    var problem: String? { state.withLock { $0.problem } }
+    /// Why the last request failed, or that requests are being repeated; nil once one got through again.
+    var problem: String? {
+        state.withLock { state in
+            guard let waited = state.active.values.max(by: { $0.retries < $1.retries }), waited.retries > 0 else {
+                return state.problem
+            }
+            return
+                "\(waited.source.name) is waited for: requests failed and are made again, \(waited.retries) times so far"
+        }
+    }
 
-    func began() { state.withLock { $0.counters.requests += 1 } }
+    func began(_ source: any ByteSource) {
+        state.withLock { state in
+            state.counters.requests += 1
+            state.active[ObjectIdentifier(source), default: Active(source: source, retriesBefore: source.retryCount)]
+                .reads += 1
+        }
+    }
 
     func received(_ count: Int) { state.withLock { $0.counters.bytes += UInt64(count) } }
 
-    func ended(_ error: MCFSError?) {
+    func ended(_ source: any ByteSource, _ error: MCFSError?) {
         state.withLock { state in
+            if var active = state.active[ObjectIdentifier(source)] {
+                state.counters.retries += active.retries
+                active.retriesBefore += active.retries
+                active.reads -= 1
+                state.active[ObjectIdentifier(source)] = active.reads > 0 ? active : nil
+            }
             // Giving up is no fault of the origin.
             if let error, error.code == .cancelled { return }
             state.problem = error?.message
@@ -46,12 +83,12 @@ final class ObservedSource: ByteSource {
     var retryCount: UInt64 { base.retryCount }
 
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
-        traffic.began()
+        traffic.began(base)
         do {
             try base.read(range, deadline: deadline, into: CountingSink(sink, traffic: traffic))
-            traffic.ended(nil)
+            traffic.ended(base, nil)
         } catch {
-            traffic.ended(error)
+            traffic.ended(base, error)
             throw error
         }
     }

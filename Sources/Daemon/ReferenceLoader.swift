@@ -4,6 +4,7 @@ internal import ControlAPI
 internal import KernelCaches
 internal import Logging
 internal import MCFSCore
+internal import MountFS
 internal import Origins
 internal import Transport
 
@@ -47,6 +48,7 @@ struct ReferenceLoader: Sendable {
         let resolution = try resolve(origin, mode: mode, job: job)
         try job.checkCancellation()
         let tree = try tree(of: resolution, origin: origin, mode: mode, job: job)
+        origin.forgetListing()
         return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
     }
 
@@ -127,34 +129,42 @@ struct ReferenceLoader: Sendable {
     }
 }
 
-/// Several references as one tree, with a source for each of its descriptors.
+/// Several references as one tree, and what serves its bytes.
 struct MergedTree: Sendable {
-    var tree: Tree
-    var sources: [any ByteSource]
+    let tree: Tree
+    let sources: TreeSources
 
     /// Later references win where names clash, folders merge.
     init(_ references: [LoadedReference], offline: Bool, traffic: OriginTraffic) throws(MCFSError) {
-        sources = []
-        for loaded in references {
-            for descriptor in loaded.tree.sources {
-                if offline {
-                    sources.append(OfflineSource(name: loaded.resolution.resolved))
-                } else {
-                    let source = try loaded.origin.source(descriptor, of: loaded.resolution)
-                    sources.append(ObservedSource(source, traffic: traffic))
-                }
-            }
-        }
         if references.count == 1, references[0].reference.subdirectory.isRoot {
             tree = references[0].tree
-            return
+        } else {
+            var builder = TreeBuilder()
+            for loaded in references { try builder.merge(loaded.tree, at: loaded.reference.subdirectory) }
+            tree = try builder.build()
         }
-        // `merge` appends a tree's sources to those that are there, in order, as the loop above did.
-        var builder = TreeBuilder()
-        for loaded in references { try builder.merge(loaded.tree, at: loaded.reference.subdirectory) }
-        tree = try builder.build()
-        guard tree.sources.count == sources.count else {
-            throw MCFSError(.failed, "the merged tree has \(tree.sources.count) sources instead of \(sources.count)")
+        // `merge` appends a tree's sources to those that are there.
+        let counts = references.map(\.tree.sources.count)
+        guard tree.sources.count == counts.reduce(0, +) else {
+            throw MCFSError(.failed, "the merged tree has \(tree.sources.count) sources of \(counts)")
+        }
+        sources = TreeSources(tree) { [tree] number throws(MCFSError) in
+            var first = 0
+            var place = 0
+            while number >= first + counts[place] {
+                first += counts[place]
+                place += 1
+            }
+            let loaded = references[place]
+            if offline { return OfflineSource(name: loaded.resolution.resolved) }
+            return ObservedSource(
+                try loaded.origin.source(tree.sources[number], of: loaded.resolution), traffic: traffic)
+        }
+        // A stored tree that its origin does not understand any more is found out here, not by its first reader.
+        var first = 0
+        for count in counts where count > 0 {
+            try sources.check(first)
+            first += count
         }
     }
 }

@@ -3,19 +3,20 @@ internal import ChunkStore
 internal import ControlAPI
 internal import Glibc
 internal import MCFSCore
-internal import Synchronization
+internal import MountFS
 
 /// The part of a tree that a request means.
 struct Selection: Sendable {
     var tree: Tree
-    var sources: [any ByteSource]
+    /// nil: nothing of it will be fetched.
+    var sources: TreeSources?
     /// Where in the tree it begins: a directory or a single file.
     var top: Tree.Index
     var filter: PathFilter
     /// Files, and directories with all that is in them.
     var isLeftOut: @Sendable (Tree.Index) -> Bool = { _ in false }
 
-    init(tree: Tree, sources: [any ByteSource], at path: TreePath, filter: PathFilter) throws(MCFSError) {
+    init(tree: Tree, sources: TreeSources?, at path: TreePath, filter: PathFilter) throws(MCFSError) {
         guard let top = tree.entry(at: path) else { throw MCFSError(.notFound, "there is no '\(path)' in it") }
         self.tree = tree
         self.sources = sources
@@ -56,48 +57,6 @@ struct Selection: Sendable {
 
     /// What the cache needs to fetch them.
     func fileContents(where isWanted: (Content) -> Bool = { _ in true }) -> [FileContent] {
-        var layouts: [Int: any SourceLayout] = [:]
-        return contents().filter(isWanted).compactMap { content in
-            guard sources.indices.contains(content.source) else { return nil }
-            let layout = layouts[content.source] ?? tree.layout(ofSource: content.source)
-            layouts[content.source] = layout
-            return FileContent(
-                id: content.id, size: content.size, source: sources[content.source], offset: content.offset,
-                layout: layout)
-        }
-    }
-}
-
-/// How much of a tree is local. The sum is kept until the cache changes.
-final class Residency: Sendable {
-    private struct State {
-        var bytes: UInt64 = 0
-        var stamp: Stamp?
-    }
-
-    /// Changes whenever bytes come into the cache or leave it.
-    struct Stamp: Equatable {
-        var bytesUsed: UInt64
-        var originBytes: UInt64
-    }
-
-    let bytesTotal: UInt64
-    private let contents: [Content]
-    private let state = Mutex(State())
-
-    init(_ tree: Tree) {
-        contents = tree.contents
-        bytesTotal = contents.reduce(0) { sum, content in
-            let (result, overflow) = sum.addingReportingOverflow(content.size)
-            return overflow ? .max : result
-        }
-    }
-
-    func bytesLocal(in cache: ChunkCache) -> UInt64 {
-        let stamp = Stamp(bytesUsed: cache.usage.bytesUsed, originBytes: cache.statistics.originBytes)
-        if let known = state.withLock({ $0.stamp == stamp ? $0.bytes : nil }) { return known }
-        let bytes = contents.reduce(UInt64(0)) { $0 &+ cache.localBytes(of: $1.id, size: $1.size) }
-        state.withLock { $0 = State(bytes: bytes, stamp: stamp) }
-        return bytes
+        contents().filter(isWanted).compactMap { content in try? sources?.content(content) }
     }
 }

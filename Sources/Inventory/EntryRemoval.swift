@@ -42,7 +42,7 @@ struct EntryRemoval {
             files = items.filter { !$0.isFolder && !TritonFile.isGroup($0.name) }
             for group in groups {
                 try folder.remove(group.name)
-                bytesGone &+= group.stamp.size
+                bytesGone.addClamped(group.stamp.size)
             }
         case .intermediates:
             files = items.filter { $0.isFile && TritonFile.isIntermediate($0.name) }
@@ -69,7 +69,7 @@ struct EntryRemoval {
                 continue
             }
             try folder.remove(file.name)
-            bytes &+= file.stamp.size
+            bytes.addClamped(file.stamp.size)
         }
         switch extent {
         case .full:

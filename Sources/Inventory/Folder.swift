@@ -162,10 +162,10 @@ struct Folder {
         var bytes: UInt64 = 0
         for item in try folder.items() {
             if item.isFolder {
-                bytes &+= try folder.removeTree(item.name)
+                try bytes.addClamped(folder.removeTree(item.name))
             } else {
                 try folder.remove(item.name)
-                if item.isFile { bytes &+= item.stamp.size }
+                if item.isFile { bytes.addClamped(item.stamp.size) }
             }
         }
         try removeFolder(name)

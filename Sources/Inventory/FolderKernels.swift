@@ -111,11 +111,11 @@ private struct Sizes {
             guard index != Tree.root, let position = survey.entry(holding: isFolder ? tree.parent(of: index) : index)
             else { continue }
             if isFolder { hasFolders[position] = true }
-            if attributes.kind == .file { bytes[position] &+= attributes.size }
+            if attributes.kind == .file { bytes[position].addClamped(attributes.size) }
             if survey.entries[position].kind != .triton {
                 modified[position] = max(modified[position], attributes.modified.seconds)
             } else if attributes.kind == .file, tree.withName(of: index, TritonFile.isIntermediate) {
-                irBytes[position] &+= attributes.size
+                irBytes[position].addClamped(attributes.size)
             }
         }
     }

@@ -1,3 +1,5 @@
+internal import MCFSCore
+
 /// What indexing a folder or reference found.
 package struct IndexReport: Hashable, Sendable {
     package var place: String
@@ -13,6 +15,6 @@ package struct IndexReport: Hashable, Sendable {
 
     mutating func count(_ kernel: IndexedKernel) {
         kernels += 1
-        bytes &+= kernel.bytes
+        bytes.addClamped(kernel.bytes)
     }
 }

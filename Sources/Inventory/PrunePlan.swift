@@ -37,7 +37,7 @@ package struct PrunePlan: Sendable {
     /// What an earlier prune that was killed left: folder that was looked at, path.
     private(set) var leftovers: [(root: String, path: [UInt8])] = []
 
-    package var bytes: UInt64 { items.reduce(0) { $0 &+ $1.bytes } }
+    package var bytes: UInt64 { items.clampedSum(\.bytes) }
 
     /// Looks at the folders themselves, whatever the inventory knows of them, and brings the inventory up to date.
     ///

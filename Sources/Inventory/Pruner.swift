@@ -35,10 +35,10 @@ package struct Pruner {
         var done: UInt64 = 0
         for removal in begun {
             if let bytes = report.result(of: removal.item.kernel, { try removal.finish(now: now) }) {
-                report.bytesFreed &+= bytes
+                report.bytesFreed.addClamped(bytes)
                 report.kernels += 1
             }
-            done &+= removal.item.bytes
+            done.addClamped(removal.item.bytes)
             onProgress(done)
         }
         for leftover in plan.leftovers { try? Place(leftover.path, below: leftover.root).removeLeftover(now: now) }

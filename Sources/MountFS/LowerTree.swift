@@ -13,20 +13,18 @@ final class LowerTree: Sendable {
     let tree: Tree
     /// Where the whole mount comes from, for `user.mcfs.origin` of what has no bytes of its own; may be empty.
     let origin: String
-    let sources: [any ByteSource]
+    let sources: TreeSources
     let store: any ContentStore
     let usage: MountFS.Usage
     let view: TreeView
     /// Who owns all entries, instead of whom the tree names.
     private let owner: (uid: UInt32, gid: UInt32)?
 
-    private let layouts: Mutex<[Int: any SourceLayout]> = Mutex([:])
     private let metadata: Mutex<[Tree.Index: LowerMetadata]> = Mutex([:])
     private let hasMetadata = Atomic<Bool>(false)
 
-    /// `sources[i]` serves `tree.sources[i]`.
     init(
-        tree: Tree, sources: [any ByteSource], store: any ContentStore, origin: String,
+        tree: Tree, sources: TreeSources, store: any ContentStore, origin: String,
         owner: (uid: UInt32, gid: UInt32)?, view: TreeView
     ) {
         self.tree = tree
@@ -38,7 +36,7 @@ final class LowerTree: Sendable {
         var bytes: UInt64 = 0
         for entry in 0..<Tree.Index(tree.count) where tree.inode(of: entry) == entry {
             let attributes = tree.attributes(of: entry)
-            if attributes.kind == .file { bytes = bytes.addingClamped(attributes.size) }
+            if attributes.kind == .file { bytes.addClamped(attributes.size) }
         }
         usage = MountFS.Usage(bytes: bytes, entries: UInt64(tree.count))
     }
@@ -117,24 +115,6 @@ final class LowerTree: Sendable {
     }
 
     private func open(_ content: Content) throws(MCFSError) -> any ContentReading {
-        guard sources.indices.contains(content.source) else {
-            throw MCFSError(
-                .corrupt, "cannot open \(content.id): its tree names source \(content.source) of \(sources.count)")
-        }
-        return try store.openContent(
-            FileContent(
-                id: content.id, size: content.size, source: sources[content.source], offset: content.offset,
-                layout: layout(ofSource: content.source)))
-    }
-
-    private func layout(ofSource source: Int) -> any SourceLayout {
-        if let layout = layouts.withLock({ $0[source] }) { return layout }
-        // Made outside of the lock: it may walk the tree. Two threads may both make one; they are equal.
-        let layout = tree.layout(ofSource: source)
-        return layouts.withLock { layouts in
-            if let other = layouts[source] { return other }
-            layouts[source] = layout
-            return layout
-        }
+        try store.openContent(try sources.content(content))
     }
 }

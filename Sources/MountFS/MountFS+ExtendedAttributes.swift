@@ -32,8 +32,8 @@ extension LowerTree {
         let text: String? =
             switch attribute {
             case .origin:
-                if let content, sources.indices.contains(content.source) {
-                    sources[content.source].name
+                if let content, let source = try? sources.source(content.source) {
+                    source.name
                 } else {
                     origin.isEmpty ? nil : origin
                 }

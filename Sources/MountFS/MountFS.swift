@@ -42,14 +42,12 @@ package final class MountFS: Sendable {
     let openFiles = OpenFiles()
     private let counters = ReadCounters()
 
-    /// `sources[i]` serves `tree.sources[i]`.
-    ///
     /// - Parameters:
     ///   - origin: where the whole mount comes from; may be empty.
     ///   - view: what of the tree shows; nil: all of it, as it is.
     ///   - owner: who owns all entries of the tree, instead of whom it names: a user who is not root cannot give files away.
     package init(
-        tree: Tree, sources: [any ByteSource], store: any ContentStore, origin: String = "",
+        tree: Tree, sources: TreeSources, store: any ContentStore, origin: String = "",
         upper: UpperDirectory? = nil, owner: (uid: UInt32, gid: UInt32)? = nil, view: TreeView? = nil
     ) {
         lower = LowerTree(

@@ -12,6 +12,9 @@ package protocol Origin: AnyObject, Sendable {
     /// Builds the tree of a resolution, which may take long (a compressed layer is streamed). Not called where the catalog has it.
     func tree(of resolution: Catalog.Resolution, loading: TreeLoading) throws(MCFSError) -> Tree
 
+    /// The tree is known now: what `resolve` kept for `tree` is not needed any more.
+    func forgetListing()
+
     /// What the origin says of the whole, by name: the labels of an image. Empty where it says nothing.
     func labels(of resolution: Catalog.Resolution, deadline: Deadline) throws(MCFSError) -> [String: String]
 
@@ -21,6 +24,8 @@ package protocol Origin: AnyObject, Sendable {
 }
 
 extension Origin {
+    package func forgetListing() {}
+
     package func labels(of resolution: Catalog.Resolution, deadline: Deadline) throws(MCFSError) -> [String: String] {
         [:]
     }

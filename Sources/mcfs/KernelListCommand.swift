@@ -45,7 +45,7 @@ struct KernelListCommand: ParsableCommand {
         table.add("NAME", "BACKEND", "ARCH", "TRITON", "SIZE", "AGE", "HITS", "PATH")
         var bytes: UInt64 = 0
         for kernel in kernels {
-            bytes &+= kernel.bytes
+            bytes.addClamped(kernel.bytes)
             table.add(
                 Self.name(kernel), kernel.backend ?? "-",
                 kernel.arch ?? "-", kernel.tritonVersion ?? "-", ByteSize.text(kernel.bytes),

@@ -105,12 +105,13 @@ struct MountCommand: ParsableCommand {
 
     private func print(_ status: MountStatus) throws(MCFSError) {
         let entries = status.references.reduce(0) { $0 + $1.entries }
-        let total = status.references.reduce(UInt64(0)) { $0 &+ $1.bytesTotal }
-        let local = status.references.reduce(UInt64(0)) { $0 &+ $1.bytesLocal }
+        let total = ByteSize.text(status.references.clampedSum(\.bytesTotal))
+        let isCounted = status.references.allSatisfy { $0.bytesLocal != nil }
+        let local = ByteSize.text(status.references.clampedSum { $0.bytesLocal ?? 0 })
         try common.output.result(
             status,
             text: common.quiet
                 ? ""
-                : "\(status.mountpoint): \(entries) entries, \(ByteSize.text(total)), \(ByteSize.text(local)) local")
+                : "\(status.mountpoint): \(entries) entries, \(total)" + (isCounted ? ", \(local) local" : ""))
     }
 }

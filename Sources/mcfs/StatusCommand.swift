@@ -46,15 +46,36 @@ enum StatusText {
     static func text(_ status: Status) -> String {
         let cache = status.cache
         var lines = [
-            "cache  \(cache.directory)  \(ByteSize.text(cache.bytesUsed)) of \(ByteSize.text(cache.bytesMax)) used"
-                + (cache.bytesPinned > 0 ? ", \(ByteSize.text(cache.bytesPinned)) pinned" : "")
+            "cache  \(cache.directory)  " + used(cache)
         ]
+        if let unverifiable = cache.unverifiable, unverifiable.files > 0 {
+            lines.append("  \(UnverifiableText.files(unverifiable)) in it have no digest and cannot be checked")
+        }
+        lines += cache.problems.map { "  problem  \($0)" }
         for mount in status.mounts { lines += text(mount) }
         for job in status.jobs {
             lines.append("\(job.kind)  \(job.target)  " + ProgressDisplay.text(job.progress, base: 0, seconds: 0))
         }
         if status.mounts.isEmpty { lines.append("nothing is mounted") }
         return lines.joined(separator: "\n")
+    }
+
+    private static func used(_ cache: CacheStatus) -> String {
+        let most = ByteSize.text(cache.bytesMax)
+        guard let used = cache.bytesUsed else { return "what is used of \(most) is still being counted" }
+        let pinned = cache.bytesPinned ?? 0
+        return "\(ByteSize.text(used)) of \(most) used" + (pinned > 0 ? ", \(ByteSize.text(pinned)) pinned" : "")
+    }
+
+    private static func local(_ reference: MountStatus.Reference) -> String {
+        guard let local = reference.bytesLocal else { return "what is local is still being counted" }
+        let total = reference.bytesTotal
+        let percent = total == 0 ? 100 : Int(Double(local) / Double(total) * 100)
+        var text = "\(ByteSize.text(local)) local (\(percent)%)"
+        if let unverifiable = reference.unverifiable, unverifiable.files > 0 {
+            text += ", of which \(UnverifiableText.files(unverifiable)) cannot be checked"
+        }
+        return text
     }
 
     static func view(_ view: MountStatus.View) -> String {
@@ -67,12 +88,10 @@ enum StatusText {
     private static func text(_ mount: MountStatus) -> [String] {
         var lines = ["", "\(mount.mountpoint)  \(mount.state.rawValue)\(mount.readOnly ? ", read-only" : "")"]
         for reference in mount.references {
-            let percent =
-                reference.bytesTotal == 0 ? 100 : Int(Double(reference.bytesLocal) / Double(reference.bytesTotal) * 100)
             lines.append("  \(reference.reference)")
             if reference.resolved != reference.reference { lines.append("    is \(reference.resolved)") }
             lines.append(
-                "    \(reference.entries) entries, \(ByteSize.text(reference.bytesTotal)), \(ByteSize.text(reference.bytesLocal)) local (\(percent)%)"
+                "    \(reference.entries) entries, \(ByteSize.text(reference.bytesTotal)), \(local(reference))"
             )
         }
         if let upper = mount.upper {

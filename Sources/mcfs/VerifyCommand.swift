@@ -17,13 +17,36 @@ struct VerifyCommand: ParsableCommand {
     func run() throws {
         let result: VerifyResult = try Session(try common.configuration(), common.output).call(
             "POST", "/v1/verify", VerifyRequest(repair: repair, caller: .ofThisProcess))
-        let lines = result.findings.map { "\($0.blob): \($0.message)\($0.repaired ? "; fetched again" : "")" }
-        try common.output.result(
-            result, text: (lines.isEmpty ? ["everything that is local is right"] : lines).joined(separator: "\n"))
+        try common.output.result(result, text: VerifyText.text(result))
         let left = result.findings.count { !$0.repaired }
         if left > 0 {
             Output(json: false, quiet: common.quiet).warn("\(left) files were bad and have been dropped")
             throw ExitCode(MCFSError.Code.corrupt.exitCode)
         }
+    }
+}
+
+/// `mcfs verify` for people: what is right, and what nobody can tell.
+enum VerifyText {
+    static func text(_ result: VerifyResult) -> String {
+        var lines = result.findings.map { "\($0.blob): \($0.message)\($0.repaired ? "; fetched again" : "")" }
+        let rest = result.unverifiable.map { place in
+            "\(UnverifiableText.files(place.files, place.bytes)) of \(place.reference ?? "other contents") "
+                + (place.files == 1 ? "has no digest and cannot be checked" : "have no digest and cannot be checked")
+        }
+        if result.findings.isEmpty {
+            if !rest.isEmpty || result.filesIncomplete > 0 {
+                lines.append("\(UnverifiableText.files(result.filesChecked, result.bytesChecked)) checked and right")
+            } else {
+                lines.append(result.filesChecked == 0 ? "nothing is local" : "everything that is local is right")
+            }
+        }
+        lines += rest
+        if result.filesIncomplete > 0 {
+            lines.append(
+                "\(UnverifiableText.files(result.filesIncomplete, result.bytesIncomplete)) local in part; checked once complete"
+            )
+        }
+        return lines.joined(separator: "\n")
     }
 }

@@ -111,13 +111,16 @@ import Testing
         #expect(try layered([file(name)]).count == 2001)
     }
 
-    @Test("whiteouts outside of layers, sizes beyond 2^64 and unknown sources are refused") func refused() {
+    @Test("whiteouts outside of layers, sizes beyond 64 TiB, places beyond 2^64 and unknown sources are refused")
+    func refused() {
         var builder = TreeBuilder()
         #expect(throws: MCFSError.self) { try builder.add(entry("a", .whiteout)) }
         #expect(throws: MCFSError.self) { try builder.add(file("a", source: 0)) }
         _ = builder.addSource(oneSource[0])
         #expect(throws: MCFSError.self) { try builder.add(file("a", source: -1)) }
-        #expect(throws: MCFSError.self) { try builder.add(file("a", offset: 2, size: .max)) }
+        #expect(throws: MCFSError.self) { try builder.add(file("a", size: 1 << 46 + 1)) }
+        #expect(throws: Never.self) { try builder.add(file("a", size: 1 << 46)) }
+        #expect(throws: MCFSError.self) { try builder.add(file("a", offset: .max - 1, size: 2)) }
         #expect(throws: MCFSError.self) { try builder.add(entry("", .fifo)) }
         #expect(throws: MCFSError.self) { try builder.apply(layer: [entry("", .whiteout)], sources: []) }
     }

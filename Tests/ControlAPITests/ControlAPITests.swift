@@ -39,12 +39,28 @@ import Testing
             "\"cache\":{", "\"bytesMax\"", "\"bytesPinned\"", "\"bytesUsed\"", "\"directory\"", "\"mountpoint\"",
             "\"state\":\"ready\"", "\"readOnly\":true", "\"upper\":null", "\"resolved\"", "\"entries\"",
             "\"bytesTotal\"",
+            "\"unverifiable\"",
             "\"bytesLocal\"", "\"view\":{", "\"gpu\":[]", "\"hiddenEntries\"", "\"hits\"", "\"misses\"", "\"errors\"",
             "\"requests\"", "\"retries\"", "\"passthrough\":false", "\"version\"",
         ] { #expect(text.contains(key), "\(key)") }
         let first = try #require(text.firstRange(of: "\"cache\""))
         let last = try #require(text.firstRange(of: "\"version\""))
         #expect(first.lowerBound < last.lowerBound)
+    }
+
+    @Test("what a daemon has not counted yet is null, and read as that") func uncounted() throws {
+        let mount = MountStatus(
+            mountpoint: "/m", state: .ready, upper: nil, upperBytes: nil,
+            references: [.init(reference: "r", resolved: "r@1", entries: 1, bytesTotal: 2, bytesLocal: nil)],
+            reads: .init(), origin: .init(), passthrough: false, problems: [])
+        let cache = CacheStatus(directory: "/c", bytesUsed: nil, bytesPinned: nil)
+        let line = try JSON.line(Status(cache: cache, mounts: [mount], jobs: [], version: "1"))
+        let text = String(decoding: line, as: UTF8.self)
+        for key in ["bytesUsed", "bytesPinned", "bytesLocal", "unverifiable"] {
+            #expect(text.contains("\"\(key)\":null"))
+        }
+        let read = try JSON.decode(Status.self, line)
+        #expect(read.cache.bytesUsed == nil && read.mounts[0].references[0].bytesLocal == nil)
     }
 
     @Test("an error goes over the socket and comes back the same", arguments: MCFSError.Code.allCases)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -152,3 +153,46 @@ def test_every_entry_tells_where_it_comes_from(mcfs, files):
     assert os.getxattr(path, "user.mcfs.local") == b"1500000"
     assert os.fsencode(files) in os.getxattr(path, "user.mcfs.origin")
     assert os.getxattr(path, "user.mcfs.verdict") == b"any"
+
+
+def test_verify_and_status_name_what_cannot_be_checked(mcfs, files):
+    mountpoint = mcfs.mount(files)
+    mcfs.prefetch(mountpoint)
+    total = 12 * 1_500_000 + 3
+    expected = {"files": 13, "bytes": total}
+    result = mcfs.verify(json=True).json
+    assert result["filesChecked"] == 0 and result["filesUnverifiable"] == 13 and result["bytesUnverifiable"] == total
+    assert result["unverifiable"] == [{"reference": f"file:{files}"} | expected]
+    status = mcfs.status()
+    assert status["cache"]["unverifiable"] == status["mounts"][0]["references"][0]["unverifiable"] == expected
+    for text in (mcfs.verify().stdout, mcfs.run("status").stdout):
+        assert "13 files (17.2 MiB)" in text and "cannot be checked" in text and "is right" not in text
+
+    # The name of what is not mounted is known as long as the cache knows the tree.
+    mcfs.umount(mountpoint)
+    assert mcfs.verify(json=True).json["unverifiable"][0]["reference"] == f"file:{files}"
+    mcfs.kill_daemon()
+    shutil.rmtree(f"{mcfs.cache}/trees")
+    assert mcfs.verify(json=True).json["unverifiable"] == [{"reference": None} | expected]
+    assert "of other contents have no digest" in mcfs.verify().stdout
+
+
+def test_verify_says_what_is_not_complete(mcfs, tmp_path):
+    import images
+
+    layout = images.Layout(tmp_path / "artifact")
+    reference = layout.image([
+        layout.blob(
+            trees.seeded(5, 40_000_000), "application/vnd.cncf.model.weight.v1.raw",
+            annotations={"org.cncf.model.filepath": "w"})
+    ], artifactType="application/vnd.cncf.model.manifest.v1+json")
+    assert mcfs.verify().stdout.strip() == "nothing is local"
+    mountpoint = mcfs.mount(reference)
+    with open(f"{mountpoint}/w", "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        assert len(os.pread(file.fileno(), 4096, 20_000_000)) == 4096
+    result = mcfs.verify(json=True).json
+    assert result["filesIncomplete"] == 1 and 0 < result["bytesIncomplete"] < 40_000_000 and not result["unverifiable"]
+    assert "everything that is local is right" not in mcfs.verify().stdout
+    mcfs.prefetch(mountpoint)
+    assert mcfs.verify().stdout.strip() == "everything that is local is right"

@@ -59,6 +59,25 @@ def test_an_origin_that_stays_away_fails_the_read_alone(mcfs, remote):
     assert mcfs.status()["mounts"][0]["state"] == "ready"
 
 
+def test_status_tells_that_an_origin_is_waited_for(mcfs, remote):
+    proxy, url, data = remote
+    mountpoint = mcfs.mount(url, options=("--read-deadline", "60"))
+    proxy.fault({"kind": "status", "status": 503, "match": "weights.bin"})
+    reader = subprocess.Popen(["cat", f"{mountpoint}/weights.bin"], stdout=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while (mount := mcfs.status()["mounts"][0])["state"] != "degraded":
+            assert mount["state"] == "ready" and time.monotonic() < deadline and reader.poll() is None
+            time.sleep(0.05)
+        assert "weights.bin is waited for" in mount["problems"][0] and mount["origin"]["retries"] > 0
+        proxy.heal()
+        assert reader.communicate(timeout=60)[0] == data
+        assert mcfs.status()["mounts"][0]["state"] == "ready"
+    finally:
+        reader.kill()
+        reader.wait()
+
+
 def test_a_stalled_origin_never_wedges_the_mount(mcfs, remote):
     proxy, url, _ = remote
     mountpoint = mcfs.mount(url, options=("--read-deadline", "4"))

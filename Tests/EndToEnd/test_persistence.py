@@ -82,6 +82,42 @@ def test_the_daemon_ends_when_it_has_nothing_to_do(mcfs, remote):
         assert "cannot" not in log.read()
 
 
+def test_a_daemon_that_is_not_asked_anything_ends_at_once(mcfs, remote):
+    _, url, _ = remote
+    for _ in range(3):
+        mcfs.umount(mcfs.mount(url))
+        started = time.monotonic()
+        mcfs.kill_daemon(signal.SIGTERM)
+        assert time.monotonic() - started < 1
+
+
+def test_a_mount_that_comes_while_the_daemon_ends_is_made(mcfs, remote):
+    _, url, _ = remote
+    mountpoint = mcfs.mount(url)
+    for round in range(10):
+        (pid,) = mcfs.daemon_pids
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(round * 0.005)
+        mcfs.mount(url, at=mountpoint if round % 2 else mcfs.new_mountpoint())
+        assert os.listdir(mcfs.status()["mounts"][-1]["mountpoint"])
+
+
+def test_a_request_under_way_is_answered_while_the_daemon_ends(mcfs, remote):
+    proxy, url, _ = remote
+    mcfs.umount(mcfs.mount(url))
+    proxy.fault({"kind": "stall", "seconds": 1})
+    waiting = mcfs.start("mount", url, mcfs.new_mountpoint())
+    deadline = time.monotonic() + 20
+    while not mcfs.status()["jobs"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (pid,) = mcfs.daemon_pids - {waiting.pid}
+    os.kill(pid, signal.SIGTERM)
+    assert waiting.wait(30) != 0
+    with open(os.path.join(mcfs.directory, f"log-{len(mcfs.processes) - 1}")) as log:
+        assert "was given up" in log.read()
+
+
 def test_a_restarted_daemon_serves_what_is_local(mcfs, remote):
     proxy, url, folder = remote
     mcfs.prefetch(url)

@@ -51,7 +51,8 @@ final class Fixture: Sendable {
             try add("many/\(name)", .file(Content(id: id, size: UInt64(index % 7), source: source, offset: 0)))
         }
         try add("many/deep/er/est", .symlink(target: Array("../../..".utf8)))
-        return MountFS(tree: try builder.build(), sources: [NullSource()], store: store, origin: "test:origin")
+        let tree = try builder.build()
+        return MountFS(tree: tree, sources: TreeSources(tree, [NullSource()]), store: store, origin: "test:origin")
     }
 
     init(threads: Int = 8, passthrough: Bool = false) throws {

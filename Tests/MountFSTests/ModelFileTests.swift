@@ -22,7 +22,8 @@ struct ModelFileTests {
                     .file(Content(id: BlobID(origin: name), size: Self.size, source: source, offset: 0)),
                     permissions: 0o644))
         }
-        return MountFS(tree: try builder.build(), sources: [NamedSource("test")], store: store)
+        let tree = try builder.build()
+        return MountFS(tree: tree, sources: TreeSources(tree, [NamedSource("test")]), store: store)
     }
 
     private func open(_ name: String, _ fileSystem: MountFS) throws -> Node {

@@ -34,7 +34,7 @@ import Testing
     }
 
     private func fileSystem(_ view: TreeView) -> MountFS {
-        MountFS(tree: tree, sources: [NamedSource("source")], store: store, view: view)
+        MountFS(tree: tree, sources: TreeSources(tree, [NamedSource("source")]), store: store, view: view)
     }
 
     private func names(_ fileSystem: MountFS, from position: UInt64 = 2) throws -> [String] {

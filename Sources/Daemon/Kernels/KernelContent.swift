@@ -19,9 +19,9 @@ struct KernelContent {
                     if survey.entry(holding: child) == own { pending.append(child) }
                     continue
                 }
-                bytes &+= content.size
-                bytesLocal &+= cache.localBytes(of: content.id, size: content.size)
-                if tree.withName(of: child, { TritonFile.isIntermediate($0) }) { irBytes &+= content.size }
+                bytes.addClamped(content.size)
+                bytesLocal.addClamped(cache.localBytes(of: content.id, size: content.size))
+                if tree.withName(of: child, { TritonFile.isIntermediate($0) }) { irBytes.addClamped(content.size) }
             }
         }
     }

@@ -2,6 +2,7 @@ internal import Catalog
 internal import ChunkStore
 internal import KernelCaches
 internal import MCFSCore
+internal import MountFS
 
 /// Finds out what the kernels of a tree need: from what the catalog has of their metadata, from manifests of images, else
 /// by reading those files, which are fetched ahead of everything else, and nothing of the kernels with them.
@@ -9,7 +10,7 @@ struct KernelReader: Sendable {
     let catalog: Catalog
     let cache: ChunkCache
     let tree: Tree
-    let sources: [any ByteSource]
+    let sources: TreeSources
     let survey: KernelSurvey
 
     /// Raised when the same metadata is understood in another way than before.
@@ -47,19 +48,14 @@ struct KernelReader: Sendable {
     /// read, a file for each layer; one that cannot be had or read tells nothing.
     func fromManifests(_ missing: [Int], isCancelled: @escaping @Sendable () -> Bool) -> [(Int, KernelDescription)] {
         var found: [(Int, KernelDescription)] = []
-        for (number, descriptor) in tree.sources.enumerated() {
-            guard let content = descriptor.kernelManifest, content.size <= UInt64(CacheManifest.bytesMax) else {
-                continue
-            }
-            var file = content
-            file.source = number
-            guard let file = fileContent(file, layout: tree.layout(ofSource: number)),
+        for content in tree.sources.kernelManifests where content.size <= UInt64(CacheManifest.bytesMax) {
+            guard let file = try? sources.content(content),
                 let bytes = try? cache.bytes(of: file, count: content.size, isCancelled: isCancelled),
                 let manifest = CacheManifest(bytes)
             else { continue }
             for position in missing {
                 let entry = survey.entries[position]
-                guard let metadata = self.content(of: entry), metadata.source == number, !isLocal(metadata),
+                guard let metadata = self.content(of: entry), metadata.source == content.source, !isLocal(metadata),
                     let description = manifest.description(of: entry, in: tree)
                 else { continue }
                 found.append((position, description))
@@ -78,7 +74,6 @@ struct KernelReader: Sendable {
     ) throws(MCFSError) {
         var wanted = missing.compactMap { position in content(of: survey.entries[position]).map { (position, $0) } }
         wanted.sort { ($0.1.source, $0.1.offset) < ($1.1.source, $1.1.offset) }
-        var layouts: [Int: any SourceLayout] = [:]
         var budget = min(Self.bytesMax, cache.configuration.bytesMax / 8)
         var failure: MCFSError?
         var read: [(Int, KernelDescription)] = []
@@ -86,10 +81,8 @@ struct KernelReader: Sendable {
         for start in stride(from: 0, to: wanted.count, by: Self.batch) {
             var files: [(Int, FileContent)] = []
             for (position, content) in wanted[start..<min(start + Self.batch, wanted.count)] {
-                let layout = layouts[content.source] ?? tree.layout(ofSource: content.source)
-                layouts[content.source] = layout
                 let bytes = survey.entries[position].metadataBytes == nil ? content.size : 0
-                guard bytes <= budget, let file = fileContent(content, layout: layout) else { continue }
+                guard bytes <= budget, let file = try? sources.content(content) else { continue }
                 budget -= bytes
                 files.append((position, file))
             }
@@ -160,12 +153,6 @@ struct KernelReader: Sendable {
         key += content.id.bytes
         tree.withName(of: entry.directory) { key += $0 }
         return key
-    }
-
-    private func fileContent(_ content: Content, layout: any SourceLayout) -> FileContent? {
-        guard sources.indices.contains(content.source) else { return nil }
-        return FileContent(
-            id: content.id, size: content.size, source: sources[content.source], offset: content.offset, layout: layout)
     }
 
     private func content(of entry: KernelEntry) -> Content? {

@@ -5,6 +5,7 @@ internal import GPUCompat
 internal import KernelCaches
 internal import Logging
 internal import MCFSCore
+internal import MountFS
 
 /// What kernels need, of mounts and of references.
 extension MountService {
@@ -112,7 +113,7 @@ extension MountService {
     /// A tree with what its kernels need.
     struct JudgedTree: Sendable {
         var tree: Tree
-        var sources: [any ByteSource]
+        var sources: TreeSources
         var view: KernelView
         /// What told: `manifest` or `metadata`.
         var from: String
@@ -122,7 +123,7 @@ extension MountService {
     ///
     /// - Parameter believesManifests: what an image's manifest says is enough; it says less than the metadata.
     func judge(
-        tree: Tree, sources: [any ByteSource], gpus: [GPU], believesManifests: Bool = true, job: Job
+        tree: Tree, sources: TreeSources, gpus: [GPU], believesManifests: Bool = true, job: Job
     ) throws(MCFSError) -> JudgedTree {
         let survey = KernelSurvey(tree)
         let reader = KernelReader(catalog: catalog, cache: cache, tree: tree, sources: sources, survey: survey)
@@ -138,7 +139,7 @@ extension MountService {
     }
 
     private func tree(_ target: String, caller: Caller, job: Job) throws(MCFSError) -> (
-        Tree, [any ByteSource], TreePath
+        Tree, TreeSources, TreePath
     ) {
         if let (mount, path) = mounts.mount(holding: target) { return (mount.merged.tree, mount.merged.sources, path) }
         let loaded = try loader.load(target, caller: caller, mode: .onlineIfPossible, job: job)
@@ -251,9 +252,9 @@ extension MountService {
             view = mount.kernels
         } else {
             let survey = KernelSurvey(selection.tree)
-            if survey.entries.isEmpty { return { _ in nil } }
+            guard !survey.entries.isEmpty, let sources = selection.sources else { return { _ in nil } }
             let reader = KernelReader(
-                catalog: catalog, cache: cache, tree: selection.tree, sources: selection.sources, survey: survey)
+                catalog: catalog, cache: cache, tree: selection.tree, sources: sources, survey: survey)
             view = KernelView(selection.tree, survey, reader.known(), KernelActivity([:]), mountpoint: "")
             let gpus = (try? GPUChoice(["auto"], configured: configuration.gpu))?.gpus(of: hostGPUs) ?? []
             _ = view.judge(by: gpus)

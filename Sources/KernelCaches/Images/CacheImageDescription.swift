@@ -122,7 +122,7 @@ extension Tree {
     fileprivate func bytes(below folder: TreePath) -> UInt64 {
         (0..<Index(count)).reduce(0) { bytes, entry in
             attributes(of: entry).kind == .file && path(of: entry).removing(prefix: folder) != nil
-                ? bytes &+ attributes(of: entry).size : bytes
+                ? bytes.addingClamped(attributes(of: entry).size) : bytes
         }
     }
 }

@@ -50,6 +50,8 @@ package final class DirectoryOrigin: Origin {
         return try build(walk)
     }
 
+    package func forgetListing() { walked.withLock { $0 = nil } }
+
     package func source(
         _ descriptor: SourceDescriptor, of resolution: Catalog.Resolution
     ) throws(MCFSError) -> any ByteSource {

@@ -158,6 +158,8 @@ package final class HTTPOrigin: Origin {
         return (result.size, result.digest)
     }
 
+    package func forgetListing() { last.withLock { $0 = nil } }
+
     // MARK: Bytes
 
     package func source(

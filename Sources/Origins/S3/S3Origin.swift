@@ -76,6 +76,8 @@ package final class S3Origin: Origin {
         return try build(listing.contents)
     }
 
+    package func forgetListing() { listed.withLock { $0 = nil } }
+
     package func source(
         _ descriptor: SourceDescriptor, of resolution: Catalog.Resolution
     ) throws(MCFSError) -> any ByteSource {
