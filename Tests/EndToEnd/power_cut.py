@@ -11,6 +11,9 @@ everything. Then must hold:
 - what readers were given longer ago than the cache takes to write it down is local, and so is what was local after an
   earlier cut. After an orderly end and after a kill alone that is all that readers were given.
 
+In some rounds the cache's fsyncs fail, once or from some time on (Tests/Sweep/faults.c), and what was not written down must
+not be believed.
+
 Several workers do rounds at once, since a round is mostly waiting. Each is the first process of a pid namespace, in a mount
 namespace: when it ends, for whatever reason, its daemon, mounts and loop device end with it. Needs root.
 """
@@ -39,7 +42,7 @@ import mcfs as mcfs_helper
 import trees
 from loop_disk import CUT, LOG_FLUSHED, SYNCED, LoopDisk
 from servers import nginx
-from servers.process import RecordedProcess, die_with_parent
+from servers.process import RecordedProcess, die_with_parent, find
 
 CHUNK = 64 << 10
 # After so many seconds the cache has written down what a reader was given: it does that every 5 s.
@@ -61,6 +64,9 @@ class Round:
     end: str
     is_other_boot: bool = False
     cache_size: str = "64MiB"
+    # The first fsync that fails, and whether all after it do; 0: none.
+    failing_sync: int = 0
+    is_failing_on: bool = False
 
     @property
     def is_bounded(self):
@@ -68,7 +74,12 @@ class Round:
 
     def __str__(self):
         boot = "another boot" if self.is_other_boot else "the same boot"
-        return f"{self.work}, {self.end}, {boot}" + (f", at most {self.cache_size}" if self.is_bounded else "")
+        text = f"{self.work}, {self.end}, {boot}"
+        if self.is_bounded:
+            text += f", at most {self.cache_size}"
+        if self.failing_sync:
+            text += f", fsync {self.failing_sync} fails" + (" and all after it" if self.is_failing_on else "")
+        return text
 
     @staticmethod
     def random(generator):
@@ -77,7 +88,9 @@ class Round:
         # The same boot cannot end in order without the machine going down.
         is_other_boot = end != KILL and generator.random() < 0.5
         is_bounded = work == SHORT and generator.random() < 0.3
-        return Round(work, end, is_other_boot, "3MiB" if is_bounded else "64MiB")
+        failing_sync = generator.randint(1, 6) if work == SETTLED and end in CUTS and generator.random() < 0.3 else 0
+        return Round(
+            work, end, is_other_boot, "3MiB" if is_bounded else "64MiB", failing_sync, generator.random() < 0.5)
 
 
 # Three boots, the middle one warm: what was written down once stays believed.
@@ -171,6 +184,7 @@ class Worker:
         self.directory = plan["directory"]
         self.references = plan["references"]
         self.kind = plan["kind"]
+        self.faults = plan["faults"]
         self.rounds = [Round(**each) for each in plan["scenario"]]
         self.round_count = plan["rounds"]
         self.until = plan["until"]
@@ -250,6 +264,19 @@ class Worker:
                 os.waitpid(pid, 0)
         self.mcfs.wait_daemon_gone()
 
+    def _start_daemon_on_failing_disk(self):
+        """The daemon that a mount starts does not get our environment. The catalog's own files are SQLite's business; where all
+        fsyncs of contents fail, that of `state` does not: a cache that takes no notice signs for what is not there."""
+        excepted = "catalog,trees,layers" + (",state" if self.round.is_failing_on else "")
+        self.mcfs.start("daemon", "--cache-size", self.round.cache_size, environment={
+            "LD_PRELOAD": self.faults, "MCFS_FAULT_DIRECTORY": self.mcfs.cache, "MCFS_FAULT_EXCEPT": excepted,
+            "MCFS_FAULT_CALLS": "sync", "MCFS_FAULT_AT": str(self.round.failing_sync),
+            "MCFS_FAULT_FOREVER": str(int(self.round.is_failing_on)), "MCFS_FAULT_ERRNO": str(errno.EIO)})
+        deadline = time.monotonic() + 20
+        while self.mcfs.run("status", code=None).code != mcfs_helper.DONE:
+            assert time.monotonic() < deadline, "the daemon does not answer"
+            time.sleep(0.05)
+
     def _set_boot(self, is_other):
         if is_other:
             self.boot += 1
@@ -270,8 +297,11 @@ class Worker:
         if round.work != NOTHING:
             if mcfs_helper.is_mounted(self.mountpoint):
                 self.mcfs.umount(self.mountpoint, timeout=60)
-            if self.mcfs.daemon_pids and (round.cache_size != self.cache_size or self.random.random() < 0.25):
+            if self.mcfs.daemon_pids and (
+                    round.failing_sync or round.cache_size != self.cache_size or self.random.random() < 0.25):
                 self._end_daemon(signal.SIGTERM)
+            if round.failing_sync:
+                self._start_daemon_on_failing_disk()
             self._mount(cache_size=round.cache_size)
         elif not mcfs_helper.is_mounted(self.mountpoint):
             self._mount(cache_size=round.cache_size)
@@ -433,6 +463,8 @@ class Worker:
         if self.round.is_bounded:
             return {path: set() for path in self.contents.files}
         given = self.cut_at - FLUSH_SECONDS if self.round.end in CUTS else float("inf")
+        if self.round.failing_sync:
+            given = 0
         expected = {path: set() if path in self.evicted else set(chunks) for path, chunks in self.durable.items()}
         for started, ended, path, chunks in self.acknowledged:
             if ended <= given and started >= self.evicted.get(path, 0):
@@ -498,6 +530,10 @@ VIOLATIONS = ("wrong", "forgotten", "misreported", "hung", "errors")
 def run(directory, *, kind, rounds=0, seconds=None, seed=1, jobs=6, scenario=()):
     """Does the rounds with `jobs` workers, for at most `seconds`. - Returns: counts and a list of what did not hold."""
     counts, violations, processes = collections.Counter(), [], []
+    faults = os.path.join(directory, "faults.so")
+    subprocess.run(
+        [shutil.which("cc") or find("clang"), "-O2", "-shared", "-fPIC", "-o", faults,
+         os.path.join(mcfs_helper.ROOT, "Tests/Sweep/faults.c"), "-ldl"], check=True)
     with origins(os.path.join(directory, "origins-" + kind)) as (contents, references, environment):
         try:
             for index in range(jobs):
@@ -505,7 +541,7 @@ def run(directory, *, kind, rounds=0, seconds=None, seed=1, jobs=6, scenario=())
                 os.makedirs(folder)
                 plan = {
                     "directory": folder, "contents": contents, "references": references, "environment": environment,
-                    "kind": kind, "rounds": (rounds + jobs - 1 - index) // jobs, "seed": f"{seed}-{index}",
+                    "kind": kind, "faults": faults, "rounds": (rounds + jobs - 1 - index) // jobs, "seed": f"{seed}-{index}",
                     "until": time.time() + seconds if seconds else None,
                     "scenario": [dataclasses.asdict(each) for each in scenario]}
                 processes.append(subprocess.Popen(
