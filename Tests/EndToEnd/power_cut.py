@@ -93,11 +93,18 @@ class Round:
             work, end, is_other_boot, "3MiB" if is_bounded else "64MiB", failing_sync, generator.random() < 0.5)
 
 
-# Three boots, the middle one warm: what was written down once stays believed.
-THREE_BOOTS = [
-    Round(SETTLED, ORDERLY, True), Round(WARM, ORDERLY, True), Round(NOTHING, ORDERLY, True), Round(WARM, "log", True),
-    Round(NOTHING, "cut", True),
-]
+SCENARIOS = {
+    # What was written down once stays believed.
+    "boots in which nothing is written": [
+        Round(SETTLED, ORDERLY, True), Round(WARM, ORDERLY, True), Round(NOTHING, ORDERLY, True), Round(WARM, "log", True),
+        Round(NOTHING, "cut", True)],
+    # The boot id says nothing about a disk that went away and came back.
+    "a disk that is lost and mounted again": [
+        Round(SHORT, "log"), Round(SHORT, "cut"), Round(SHORT, "log"), Round(WARM, "log"), Round(SHORT, "log")],
+    "fsyncs that fail": [
+        Round(SETTLED, "log", True, failing_sync=1, is_failing_on=True),
+        Round(SETTLED, "log", False, failing_sync=2, is_failing_on=True)],
+}
 
 
 class Contents:
@@ -570,7 +577,7 @@ def main():
     parser.add_argument("--file-system", choices=("ext4", "xfs"), default="ext4")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=6, help="rounds at once")
-    parser.add_argument("--three-boots", action="store_true", help="those rounds alone")
+    parser.add_argument("--scenario", choices=SCENARIOS, help="these rounds, by one worker")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -581,7 +588,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="mcfs-power-cut-") as directory:
         counts, violations = run(
             directory, kind=options.file_system, rounds=options.rounds, seconds=options.seconds, seed=options.seed,
-            jobs=1 if options.three_boots else options.jobs, scenario=THREE_BOOTS if options.three_boots else ())
+            jobs=1 if options.scenario else options.jobs, scenario=SCENARIOS.get(options.scenario, ()))
     for text in violations:
         print(text)
     print(f"{options.file_system}: {counts['rounds']} rounds, {counts['compared']} chunks compared, "

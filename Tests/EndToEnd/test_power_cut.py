@@ -8,7 +8,7 @@ import power_cut
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
-ROUNDS = int(os.environ.get("MCFS_POWER_CUT_ROUNDS", 12))
+ROUNDS = int(os.environ.get("MCFS_POWER_CUT_ROUNDS", 24))
 
 
 def check(tmp_path, **options):
@@ -22,5 +22,6 @@ def test_no_power_cut_brings_a_wrong_byte_or_forgets_what_was_written_down(tmp_p
     check(tmp_path, kind=kind, rounds=ROUNDS)
 
 
-def test_what_was_written_down_survives_boots_in_which_nothing_is_written(tmp_path):
-    check(tmp_path, kind="ext4", jobs=1, scenario=power_cut.THREE_BOOTS)
+@pytest.mark.parametrize("scenario", power_cut.SCENARIOS)
+def test_the_cache_survives(tmp_path, scenario):
+    check(tmp_path, kind="ext4", jobs=1, scenario=power_cut.SCENARIOS[scenario])
