@@ -64,7 +64,8 @@ struct Sample: Sendable {
         let samples = [
             ("large", 5 * chunk + 100, true), ("large-placed", 6 * chunk, false), ("small", 3000, true),
             ("small-placed", chunk, false), ("prefetched", 24 * chunk + 1, true), ("passing", 9000, true),
-            ("passing-large", (1 << 20) + 5000, true), ("late", 3 * chunk, true), ("late-placed", 3 * chunk, false),
+            ("passing-large", (1 << 20) + 5000, true), ("begun", 3 * chunk, true), ("late", 3 * chunk, true),
+            ("late-placed", 3 * chunk, false),
         ]
         let made = samples.enumerated().map { index, each in
             Sample(each.0, each.1, seed: UInt64(index + 1), hasDigest: each.2, fails: fails)
