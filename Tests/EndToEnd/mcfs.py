@@ -144,14 +144,14 @@ class Mcfs:
         """Who holds the lock of the cache directory, and our executable's processes that name it."""
         pids = set()
         try:
-            inode = os.stat(os.path.join(self.cache, "lock")).st_ino
+            lock = os.stat(os.path.join(self.cache, "lock"))
             with open("/proc/locks") as locks:
                 for line in locks:
                     fields = line.split()
-                    if "FLOCK" in fields and fields[-3].endswith(f":{inode}"):
+                    if "FLOCK" in fields and fields[-3].endswith(f":{lock.st_ino}"):
                         pid = int(fields[-4])
                         # The table names who took the lock; that process may be gone and its number taken.
-                        if any(_is_same(f"/proc/{pid}/fd/{fd}", inode) for fd in os.listdir(f"/proc/{pid}/fd")):
+                        if any(_is_same(f"/proc/{pid}/fd/{fd}", lock) for fd in os.listdir(f"/proc/{pid}/fd")):
                             pids.add(pid)
         except (OSError, ValueError, IndexError):
             pass
@@ -212,9 +212,9 @@ class Mcfs:
         self.close()
 
 
-def _is_same(path, inode):
+def _is_same(path, status):
     try:
-        return os.stat(path).st_ino == inode
+        return os.path.samestat(os.stat(path), status)
     except OSError:
         return False
 

@@ -21,6 +21,7 @@ package final class MemorySource: ByteSource {
     private struct State {
         var reads: [ByteRange] = []
         var faults: [Fault] = []
+        var lastingError: MCFSError?
         var isClosed = false
     }
 
@@ -43,6 +44,9 @@ package final class MemorySource: ByteSource {
     /// What the next reads do; the ones after these succeed.
     package func fail(_ faults: Fault...) { state.withLock { $0.faults += faults } }
 
+    /// All reads fail from now on.
+    package func fail(forever error: MCFSError) { state.withLock { $0.lastingError = error } }
+
     /// Reads block before their first byte until `open`.
     package func close() { state.update { $0.isClosed = true } }
     package func open() { state.update { $0.isClosed = false } }
@@ -50,6 +54,7 @@ package final class MemorySource: ByteSource {
     package func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
         let fault = state.update { state -> Fault in
             state.reads.append(range)
+            if let error = state.lastingError { return .error(error, after: 0) }
             return state.faults.isEmpty ? .none : state.faults.removeFirst()
         }
         _ = state.wait { $0.isClosed ? nil : true }

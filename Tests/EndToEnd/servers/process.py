@@ -51,8 +51,8 @@ def free_port():
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent():
-    """Runs in the child: a server must not outlive a pytest that was killed."""
+def die_with_parent():
+    """For `preexec_fn`, which runs in the child: a server must not outlive a pytest that was killed."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -66,7 +66,7 @@ class ServerProcess:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=stdin or subprocess.DEVNULL, stdout=stdout or log, stderr=log,
-                env=environment or clean_environment(), start_new_session=True, preexec_fn=_die_with_parent)
+                env=environment or clean_environment(), start_new_session=True, preexec_fn=die_with_parent)
 
     def wait_ready(self):
         deadline = time.monotonic() + READY_SECONDS
