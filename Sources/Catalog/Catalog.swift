@@ -46,7 +46,7 @@ package final class Catalog: Sendable {
     private let database: DatabaseQueue
     private let trees: RecordFolder
     private let layers: RecordFolder
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     private struct State {
         var warnings: [String]
@@ -63,7 +63,7 @@ package final class Catalog: Sendable {
         let opened = try file.open()
         database = opened.queue
         let mended = try FirstLayerFormat.mend(layers: layers, trees: trees)
-        state = Mutex(State(warnings: opened.warnings + mended))
+        state = Lock(State(warnings: opened.warnings + mended))
     }
 
     /// What was found damaged since the start, one sentence each; at most 100.

@@ -28,7 +28,7 @@ package final class Tree: Sendable {
     package let sources: SourceTable
 
     let columns: TreeColumns
-    private let derived = Mutex(Derived())
+    private let derived = Lock(Derived())
 
     /// What is made on first use only.
     private struct Derived {

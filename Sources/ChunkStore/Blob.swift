@@ -71,7 +71,7 @@ final class Blob: Sendable {
     let key: ContentKey
     let grid: ChunkGrid
     let context: BlobContext
-    let state: Mutex<State>
+    let state: Lock<State>
 
     var id: BlobID { key.id }
     /// Whether its bytes can be checked.
@@ -102,7 +102,7 @@ final class Blob: Sendable {
         case .doubtful(let doubt): state.doubt = doubt
         case nil: break
         }
-        self.state = Mutex(state)
+        self.state = Lock(state)
     }
 
     /// It is in its table now: what was found of it counts.

@@ -20,12 +20,12 @@ final class BlobContext: Sendable {
     let dirty: DirtyContents
     let hashing: WorkQueue
     /// Whole contents that another mount left and nobody has looked at yet.
-    private let unproven: Mutex<Set<BlobID>>
+    private let unproven: Lock<Set<BlobID>>
     private struct Weak: Sendable {
         weak var observer: (any BlobObserver)?
         weak var table: BlobTable?
     }
-    private let weak = Mutex(Weak())
+    private let weak = Lock(Weak())
 
     init(
         _ directory: CacheDirectory, _ space: Space, _ dirty: DirtyContents, hashing: WorkQueue, unproven: Set<BlobID>
@@ -33,7 +33,7 @@ final class BlobContext: Sendable {
         self.directory = directory
         self.space = space
         self.dirty = dirty
-        self.unproven = Mutex(unproven)
+        self.unproven = Lock(unproven)
         self.hashing = hashing
     }
 

@@ -23,7 +23,7 @@ final class BlobTable: Sendable {
         var departures: UInt64 = 0
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
     private let context: BlobContext
     private let chunkSize: UInt64
     private let idleMax: Int

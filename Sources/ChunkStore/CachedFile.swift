@@ -8,8 +8,8 @@ package final class CachedFile: Sendable {
     private let cache: ChunkCache
     /// Of the bytes when this was opened.
     private let generation: Int
-    private let readAhead: Mutex<ReadAhead>
-    private let handedOut = Mutex(StoredFile?.none)
+    private let readAhead: Lock<ReadAhead>
+    private let handedOut = Lock(StoredFile?.none)
 
     init(_ content: FileContent, _ use: BlobUse, _ cache: ChunkCache) {
         self.content = content
@@ -17,7 +17,7 @@ package final class CachedFile: Sendable {
         self.cache = cache
         generation = use.blob.generation
         // What is read ahead must not push itself out of the cache.
-        readAhead = Mutex(ReadAhead(windowMax: min(ReadAhead.windowMax, cache.configuration.bytesMax / 8)))
+        readAhead = Lock(ReadAhead(windowMax: min(ReadAhead.windowMax, cache.configuration.bytesMax / 8)))
     }
 
     /// Whether all bytes are local and checked.

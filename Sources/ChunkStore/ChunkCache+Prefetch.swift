@@ -54,7 +54,7 @@ extension ChunkCache {
     }
 
     private func localBytes(of contents: [FileContent]) -> UInt64 {
-        contents.reduce(0) { $0.addingClamped(localBytes(of: $1.id, size: $1.size)) }
+        contents.clampedSum { localBytes(of: $0.id, size: $0.size) }
     }
 
     /// Fetches what is missing and unclaimed. `isCancelled` is asked every half second.
@@ -104,11 +104,11 @@ extension ChunkCache {
                     groups.append([content])
                     bytes = 0
                 }
-                bytes = bytes.addingClamped(content.size)
+                bytes.addClamped(content.size)
             }
         }
         return groups
     }
 
-    private static func sum(_ contents: [FileContent]) -> UInt64 { contents.reduce(0) { $0.addingClamped($1.size) } }
+    private static func sum(_ contents: [FileContent]) -> UInt64 { contents.clampedSum { $0.size } }
 }

@@ -26,7 +26,7 @@ extension ChunkCache {
         // What is checked shall be what lasts.
         waitUntilSynced()
         let total = space.used
-        for key in space.keys {
+        for (key, _) in space.contents {
             if isCancelled() { throw MCFSError(.cancelled, "the verification was cancelled") }
             let use = table.use(key)
             guard let file = use.blob.completeFile else { continue }

@@ -18,7 +18,7 @@ package final class ChunkCache: ContentSink {
     let planner: FetchPlanner
     let logger: Logger
     let evictor: Evictor
-    let counters = Mutex(CacheStatistics())
+    let counters = Lock(CacheStatistics())
     let hits = Atomic<UInt64>(0)
     let overflow = Overflow()
     private let context: BlobContext
@@ -28,9 +28,9 @@ package final class ChunkCache: ContentSink {
     private let waiting = Guarded(Waiting())
     private let queue: FetchQueue
     private let flusher: Flusher
-    private let recentErrors = Mutex<[(message: String, at: ContinuousClock.Instant)]>([])
+    private let recentErrors = Lock<[(message: String, at: ContinuousClock.Instant)]>([])
     private let temporaryNumber = Atomic<UInt64>(0)
-    private let discardObservers = Mutex<[@Sendable (BlobID) -> Void]>([])
+    private let discardObservers = Lock<[@Sendable (BlobID) -> Void]>([])
 
     /// Most bytes of buffers that are kept for their next use.
     private static let pooledBytesMax = 24 << 20
@@ -90,7 +90,7 @@ package final class ChunkCache: ContentSink {
     /// Breaks the circle between the cache and its threads.
     private final class Link: Sendable {
         private struct Weak: Sendable { weak var cache: ChunkCache? }
-        private let weakCache = Mutex(Weak())
+        private let weakCache = Lock(Weak())
         var cache: ChunkCache? { weakCache.withLock { $0.cache } }
         func set(_ cache: ChunkCache) { weakCache.withLock { $0.cache = cache } }
     }

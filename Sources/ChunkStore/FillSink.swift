@@ -15,7 +15,7 @@ final class FillSink: ByteSink, @unchecked Sendable {
     private let pool: BufferPool
     /// Of a stream.
     private let bytesMax: UInt64?
-    private let backlog = Mutex((bytes: UInt64(0), whenDrained: (@Sendable () -> Void)?.none))
+    private let backlog = Lock((bytes: UInt64(0), whenDrained: (@Sendable () -> Void)?.none))
     private let store: (FillSink, FetchPiece, MemoryBuffer) -> Void
     /// Bytes that came.
     private(set) var received: UInt64 = 0

@@ -43,11 +43,11 @@ final class MemoryBudget: Sendable {
 /// A part of the budget. What is left of it is given back when this goes.
 final class MemoryReservation: Sendable {
     private let budget: MemoryBudget
-    private let left: Mutex<UInt64>
+    private let left: Lock<UInt64>
 
     fileprivate init(_ budget: MemoryBudget, _ bytes: UInt64) {
         self.budget = budget
-        left = Mutex(bytes)
+        left = Lock(bytes)
     }
 
     deinit { budget.giveBack(left.withLock { $0 }) }

@@ -21,7 +21,7 @@ final class MemoryBuffer: @unchecked Sendable {
 /// allocate and free piles up in the allocator.
 final class BufferPool: Sendable {
     /// Addresses of buffers that belong to nobody else.
-    private let free = Mutex<[UInt]>([])
+    private let free = Lock<[UInt]>([])
     private let bufferBytes: Int
     private let buffersMax: Int
 

@@ -12,7 +12,7 @@ final class Overflow: Sendable {
         let buffer: MemoryBuffer
     }
 
-    private let entries = Mutex<[Entry]>([])
+    private let entries = Lock<[Entry]>([])
 
     func add(_ key: ContentKey, _ chunk: Int, _ buffer: MemoryBuffer) {
         entries.withLock { entries in

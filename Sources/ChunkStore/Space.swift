@@ -124,9 +124,10 @@ extension Space {
         state.withLock { $0.changedWhileScanning == nil && $0.slots[key.id] == nil }
     }
 
-    var keys: [ContentKey] {
+    /// All contents, and how many bytes of each are there. Waits for the scan.
+    var contents: [(key: ContentKey, bytes: UInt64)] {
         waitUntilScanned()
-        return state.withLock { state in state.slots.values.map { state.records[Int($0)].key } + state.others.keys }
+        return state.withLock { $0.inOrder.map { ($0.key, $0.bytes) } }
     }
 
     /// All contents of an identity.
@@ -182,11 +183,11 @@ extension Space {
 /// Room on the disk that was promised to somebody. What is not used is given back when this goes.
 final class SpaceReservation: Sendable {
     private let space: Space
-    private let left: Mutex<UInt64>
+    private let left: Lock<UInt64>
 
     fileprivate init(_ space: Space, _ bytes: UInt64) {
         self.space = space
-        left = Mutex(bytes)
+        left = Lock(bytes)
     }
 
     deinit { space.giveBack(left.withLock { $0 }) }

@@ -37,14 +37,14 @@ final class StoredFile: Sendable {
         }
 
         /// nil once the digest was taken. Held while a slice is hashed.
-        private let hasher: Mutex<ContentHasher?>
+        private let hasher: Lock<ContentHasher?>
         private let hashed: Atomic<Int>
 
         /// nil where there is nothing to compare a digest with.
         init?(_ id: BlobID, size: UInt64, from saved: Saved? = nil) {
             guard var hasher = ContentHasher(id, size: size) else { return nil }
             let isResumed = saved.map { hasher.resume($0.state) } ?? false
-            self.hasher = Mutex(hasher)
+            self.hasher = Lock(hasher)
             hashed = Atomic(isResumed ? saved?.count ?? 0 : 0)
         }
 

@@ -110,7 +110,7 @@ private final class LineSink<Value: Sendable>: ByteSink {
         var last: Value?
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
     private let take: @Sendable ([UInt8]) throws(MCFSError) -> Value?
 
     init(_ take: @escaping @Sendable ([UInt8]) throws(MCFSError) -> Value?) { self.take = take }

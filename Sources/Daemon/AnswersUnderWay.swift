@@ -15,7 +15,7 @@ final class AnswersUnderWay: Sendable {
         deinit { answers.count.withLock { $0 -= 1 } }
     }
 
-    private let count = Mutex(0)
+    private let count = Lock(0)
 
     func begin() -> Note { Note(self) }
 

@@ -9,7 +9,7 @@ internal import Synchronization
 
 /// HTTP on the Unix socket of a cache directory. Answers come from `MountService`, on threads of their own.
 final class ControlServer: Sendable {
-    private let isStopping = Mutex(false)
+    private let isStopping = Lock(false)
     /// Longest request, in bytes: references, globs and environment variables.
     private static let requestBytesMax = 1 << 20
     /// No request is cut off by the server: jobs end by themselves.

@@ -12,10 +12,10 @@ package final class DaemonProcess: Sendable {
     private let service: MountService
     private let server: ControlServer
     private let logger: Logger
-    private let serverError = Mutex<MCFSError?>(nil)
+    private let serverError = Lock<MCFSError?>(nil)
 
     private enum Phase { case starting, listening, failed }
-    private let phase = Mutex(Phase.starting)
+    private let phase = Lock(Phase.starting)
 
     private static let stopSeconds: Double = 2
     /// Between two times that counts are kept.
@@ -164,7 +164,7 @@ package struct ProcessSignals: ~Copyable {
 
 /// A result that one thread waits for.
 private final class OutcomeBox: Sendable {
-    private let state = Mutex<Result<MountStatus, MCFSError>?>(nil)
+    private let state = Lock<Result<MountStatus, MCFSError>?>(nil)
 
     var value: Result<MountStatus, MCFSError>? { state.withLock { $0 } }
 

@@ -21,7 +21,7 @@ final class Job: ProgressReporter, Sendable {
 
     let kind: String
     let target: String
-    private let state = Mutex(State())
+    private let state = Lock(State())
     private let output: AsyncStream<Output>.Continuation
 
     /// Reports closer together than this are left out.
@@ -89,7 +89,7 @@ final class Job: ProgressReporter, Sendable {
 
 /// The jobs that run now. Thread safe.
 final class JobList: Sendable {
-    private let jobs = Mutex<[ObjectIdentifier: Job]>([:])
+    private let jobs = Lock<[ObjectIdentifier: Job]>([:])
 
     var all: [Job] { jobs.withLock { Array($0.values) } }
     var isEmpty: Bool { jobs.withLock { $0.isEmpty } }

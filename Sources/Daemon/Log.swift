@@ -57,12 +57,12 @@ package final class LogFile: Sendable {
     static let bytesMax = 4 << 20
 
     private let path: String
-    private let written: Mutex<Int>
+    private let written: Lock<Int>
 
     package init(path: String) {
         self.path = path
         var status = stat()
-        written = Mutex(stat(path, &status) == 0 ? Int(status.st_size) : 0)
+        written = Lock(stat(path, &status) == 0 ? Int(status.st_size) : 0)
     }
 
     func wrote(_ count: Int) {

@@ -20,13 +20,13 @@ final class Mount: Sendable {
     let kernels: KernelView
     let gpuChoice: GPUChoice
     /// Held while kernels are judged.
-    let judging = Mutex(())
+    let judging = Lock(())
     /// From the start: who makes the mount reads them first, and a refresh that comes between must not take its place.
     let isReadingKernels = Guarded(true)
     private let traffic: OriginTraffic
     private let residencies: [Residency]
     /// Set once, right after the mount was made.
-    let session = Mutex<MountSession?>(nil)
+    let session = Lock<MountSession?>(nil)
 
     /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthrough`: whether the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
     init(

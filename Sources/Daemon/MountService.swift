@@ -26,9 +26,9 @@ final class MountService: Sendable {
     let hostGPUs: HostGPUs
     /// Called when a mount is gone or a job has ended.
     private let changed: @Sendable () -> Void
-    private let lastRequest = Mutex(ContinuousClock.now)
+    private let lastRequest = Lock(ContinuousClock.now)
     /// Orders changes of the pins with the set that the cache gets of them.
-    let pinLock = Mutex(())
+    let pinLock = Lock(())
     private let unverifiableCount = KeptCount<Unverifiable>()
     /// How long `status` waits for the count of what is local.
     private static let scanPatience = Duration.seconds(1)
@@ -247,8 +247,7 @@ final class MountService: Sendable {
     /// Waits at most a second for the count of what is local.
     func status() -> Status {
         let deadline = Deadline(after: Self.scanPatience)
-        while !cache.isScanned, !deadline.hasPassed { usleep(10_000) }
-        let counted = cache.isScanned ? cache : nil
+        let counted = cache.waitUntilScanned(deadline) ? cache : nil
         let usage = counted?.usage
         return Status(
             cache: CacheStatus(
@@ -275,7 +274,7 @@ final class MountService: Sendable {
 /// Breaks the circle between a mount and the closure that it calls when it ends.
 private final class WeakMount: Sendable {
     private struct Box: Sendable { weak var mount: Mount? }
-    private let box = Mutex(Box())
+    private let box = Lock(Box())
 
     var mount: Mount? {
         get { box.withLock { $0.mount } }

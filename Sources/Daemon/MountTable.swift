@@ -20,7 +20,7 @@ final class MountTable: Sendable {
         var endedEarly: Set<String> = []
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     /// In the order of their mountpoints.
     var all: [Mount] {

@@ -20,7 +20,7 @@ final class OriginTraffic: Sendable {
         var retries: UInt64 { source.retryCount - retriesBefore }
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     var counters: MountStatus.OriginTraffic {
         state.withLock { state in

@@ -41,7 +41,7 @@ final class KeptCount<Value: Sendable>: Sendable {
         var originBytes: UInt64
     }
 
-    private let state = Mutex<(stamp: Stamp, value: Value)?>(nil)
+    private let state = Lock<(stamp: Stamp, value: Value)?>(nil)
 
     func value(_ cache: ChunkCache, _ count: () -> Value) -> Value {
         let stamp = Stamp(bytesUsed: cache.usage.bytesUsed, originBytes: cache.statistics.originBytes)

@@ -27,7 +27,7 @@ final class IOModes: Sendable {
         var mayBeStale: Set<UInt64> = []
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     /// Counts one more open of `node`, taken back by `release`.
     ///

@@ -2,12 +2,13 @@ internal import CFUSE
 internal import Glibc
 internal import Logging
 internal import Synchronization
+import MCFSCore
 
 /// Takes what libfuse would print on standard error: to the log, and, while a thread mounts, to the error that it throws.
 enum LibraryLog {
     private static let logger = Logger(label: "mcfs.libfuse")
     /// By thread that is mounting: what libfuse said in its calls.
-    private static let collected = Mutex<[pthread_t: [String]]>([:])
+    private static let collected = Lock<[pthread_t: [String]]>([:])
     private static let isInstalled: Void = fuse_set_log_func { level, format, arguments in
         guard let format, let arguments else { return }
         var buffer = [CChar](repeating: 0, count: 512)

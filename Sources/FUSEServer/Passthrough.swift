@@ -9,7 +9,7 @@ internal import Synchronization
 /// The kernel's rules, which `IOModes` keeps: Documentation/filesystems/fuse-passthrough.rst of Linux.
 final class Passthrough: Sendable {
     /// /dev/fuse of the session; it outlives every backing file, see `ServingLoop.clearAway`.
-    private let device: Mutex<CInt?> = Mutex(nil)
+    private let device: Lock<CInt?> = Lock(nil)
 
     /// Linux: `FUSE_DEV_IOC_BACKING_OPEN`, `FUSE_DEV_IOC_BACKING_CLOSE`.
     private static let openRequest: UInt = 0x4010_e501

@@ -22,7 +22,7 @@ final class PendingReply: ReadWaiter {
     /// The thread that waits; 0 where it is in another PID namespace.
     let thread: pid_t
     package var requester: Int { Int(thread) }
-    private let state = Mutex(State())
+    private let state = Lock(State())
     private let replies: PendingReplies
 
     fileprivate init(number: UInt64, thread: pid_t, replies: PendingReplies) {
@@ -103,7 +103,7 @@ final class PendingReplies: Sendable {
         var closedErrno: CInt?
     }
 
-    private let table = Mutex(Table())
+    private let table = Lock(Table())
     private let drained = Guarded(())
     private let observer: Observer
     /// Readers that a signal reached.

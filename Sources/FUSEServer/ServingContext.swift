@@ -18,7 +18,7 @@ final class ServingContext: Sendable {
     /// Waits for the disk.
     let syncing = WaitingThreads("mcfs-fsync")
     /// Set before the session serves.
-    let pages = Mutex<PageDropper?>(nil)
+    let pages = Lock<PageDropper?>(nil)
     /// Signalled when `isInitialized` becomes true.
     let changed = Guarded(())
 

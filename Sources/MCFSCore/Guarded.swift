@@ -1,7 +1,7 @@
 internal import Glibc
 
 /// A value behind a mutex, with a condition to wait on: the one place where threads of ours block for each other.
-/// For state that nobody waits for, use `Synchronization.Mutex`.
+/// For state that nobody waits for, use `Lock`.
 package final class Guarded<Value>: @unchecked Sendable {
     // @unchecked: `value` is touched under `mutex` only; the pthread objects live at fixed addresses until deinit.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)

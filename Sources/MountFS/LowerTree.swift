@@ -20,7 +20,7 @@ final class LowerTree: Sendable {
     /// Who owns all entries, instead of whom the tree names.
     private let owner: (uid: UInt32, gid: UInt32)?
 
-    private let metadata: Mutex<[Tree.Index: LowerMetadata]> = Mutex([:])
+    private let metadata: Lock<[Tree.Index: LowerMetadata]> = Lock([:])
     private let hasMetadata = Atomic<Bool>(false)
 
     init(

@@ -21,7 +21,7 @@ final class OpenFiles: Sendable {
         var opens: Int
     }
 
-    private let files = Mutex<[UInt64: OpenFile]>([:])
+    private let files = Lock<[UInt64: OpenFile]>([:])
 
     /// Counts one more open of `node`.
     func open<Failure: Error>(

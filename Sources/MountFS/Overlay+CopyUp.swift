@@ -302,7 +302,7 @@ private struct ContentCopy: ~Copyable {
 
 /// Waits for one region on behalf of a thread that may block.
 private final class RegionWaiter: ReadWaiter {
-    private let result = Mutex<Result<FileRegion, MCFSError>?>(nil)
+    private let result = Lock<Result<FileRegion, MCFSError>?>(nil)
     private let isDone = Guarded(false)
 
     func complete(_ result: consuming Result<FileRegion, MCFSError>) {

@@ -16,7 +16,7 @@ extension Overlay {
             var kind: NodeAttributes.Kind
         }
 
-        let items = Mutex<[Item]?>(nil)
+        let items = Lock<[Item]?>(nil)
     }
 
     /// - Returns: a number for `list` and `closeDirectory`, and whether the directory is as the tree has it: the kernel

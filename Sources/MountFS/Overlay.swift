@@ -43,8 +43,8 @@ package final class Overlay: Sendable {
     let openFiles: OpenFiles
     let structure = ReadWriteLock()
     let nodes: NodeTable
-    let listings = Mutex<[UInt64: Listed]>([:])
-    let listingCount = Mutex<UInt64>(0)
+    let listings = Lock<[UInt64: Listed]>([:])
+    let listingCount = Lock<UInt64>(0)
     let isClosed = Atomic<Bool>(false)
     /// Whether the daemon can make files for others.
     let isRoot = geteuid() == 0

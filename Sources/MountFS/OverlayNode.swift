@@ -38,13 +38,13 @@ final class OverlayNode: Sendable {
     /// `st_ino`.
     let inode: UInt64
     let isDirectory: Bool
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     init(number: UInt64, inode: UInt64, isDirectory: Bool, _ state: State) {
         self.number = number
         self.inode = inode
         self.isDirectory = isDirectory
-        self.state = Mutex(state)
+        self.state = Lock(state)
     }
 
     var now: State { state.withLock { $0 } }
@@ -79,7 +79,7 @@ final class NodeTable: Sendable {
     }
 
     private static let firstDynamic: UInt64 = 1 << 32
-    private let state = Mutex(State())
+    private let state = Lock(State())
     /// The disk of the upper's root.
     private let device: UInt64
 

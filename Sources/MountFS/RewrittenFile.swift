@@ -7,7 +7,7 @@ final class RewrittenFile: ContentReading {
     private let stored: any ContentReading
     private let storedSize: UInt64
     private let rewrite: @Sendable ([UInt8]) -> [UInt8]
-    private let shown = Mutex<[UInt8]?>(nil)
+    private let shown = Lock<[UInt8]?>(nil)
 
     /// - Parameter storedSize: bytes; more than 0.
     init(_ stored: any ContentReading, storedSize: UInt64, _ rewrite: @escaping @Sendable ([UInt8]) -> [UInt8]) {

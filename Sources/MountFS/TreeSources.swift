@@ -16,7 +16,7 @@ package final class TreeSources: Sendable {
 
     private let tree: Tree
     private let make: Make
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     fileprivate struct State {
         /// Those that somebody has: a file that is opened twice has one source, by which its fetches are put together.

@@ -23,14 +23,14 @@ package final class TreeView: Sendable {
 
     package let rewriting: Rewriting?
     private let observer: (any ViewObserver)?
-    private let hidden: Mutex<Bitmap>
+    private let hidden: Lock<Bitmap>
     /// Saves most lookups the lock.
     private let hidesAny = Atomic<Bool>(false)
 
     package init(_ tree: Tree, rewriting: Rewriting? = nil, observer: (any ViewObserver)? = nil) {
         self.rewriting = rewriting
         self.observer = observer
-        hidden = Mutex(Bitmap(count: tree.count))
+        hidden = Lock(Bitmap(count: tree.count))
     }
 
     /// Hides these directories of the tree, and no others.

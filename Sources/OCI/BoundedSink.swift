@@ -3,7 +3,7 @@ internal import Synchronization
 
 /// Collects a short answer in memory.
 final class BoundedSink: ByteSink {
-    private let collected = Mutex<[UInt8]>([])
+    private let collected = Lock<[UInt8]>([])
     private let bytesMax: Int
     private let what: String
 

@@ -11,7 +11,7 @@ package final class ImageLayout: ImageStore {
     package let path: String
     package let tag: String?
     package let digest: Digest?
-    private let opened = Mutex<LayoutFiles?>(nil)
+    private let opened = Lock<LayoutFiles?>(nil)
 
     private static let tagAnnotations = ["org.opencontainers.image.ref.name", "io.containerd.image.name"]
 
@@ -136,7 +136,7 @@ final class LayoutBlobSource: ByteSource {
     private let layout: ImageLayout
     private let digest: Digest
     private let size: UInt64
-    private let opened = Mutex<FileBlobSource?>(nil)
+    private let opened = Lock<FileBlobSource?>(nil)
 
     init(_ layout: ImageLayout, digest: Digest, size: UInt64) {
         self.layout = layout

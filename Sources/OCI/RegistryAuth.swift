@@ -22,7 +22,7 @@ final class RegistryAuth: Sendable {
     private let http: HTTPClient
     private let credentials: DockerCredentials
     private let repository: String
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     /// Longest answer of a token server that is read, in bytes.
     private static let tokenBytesMax = 128 << 10

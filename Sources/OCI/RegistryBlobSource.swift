@@ -16,7 +16,7 @@ final class RegistryBlobSource: ByteSource {
     private let reader: RangeReader
     private let digest: Digest
     private let size: UInt64
-    private let target = Mutex<Target?>(nil)
+    private let target = Lock<Target?>(nil)
 
     init(_ client: RegistryClient, digest: Digest, size: UInt64) {
         self.client = client

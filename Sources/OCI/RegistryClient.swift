@@ -22,9 +22,9 @@ package final class RegistryClient: ImageStore {
     let logger: Logger
     let hosts: [RegistryHost]
     private let retries: Retries
-    private let known = Mutex<[Digest: [UInt8]]>([:])
+    private let known = Lock<[Digest: [UInt8]]>([:])
     /// Mirrors to leave alone until an instant, by base URL, or base URL and path for those that merely lack a blob.
-    let resting = Mutex<[String: ContinuousClock.Instant]>([:])
+    let resting = Lock<[String: ContinuousClock.Instant]>([:])
 
     /// A mirror that does not answer must leave time for the registry.
     static let mirrorTimeout = Duration.seconds(10)

@@ -21,7 +21,7 @@ final class HTTPLoop: Sendable {
     // Only `curl_multi_wakeup`, which any thread may call, is used outside of the loop's thread, and under the
     // inbox's lock, after which the loop can still see it.
     private nonisolated(unsafe) let multi: UnsafeMutableRawPointer
-    private let inbox = Mutex(Inbox())
+    private let inbox = Lock(Inbox())
     private let loadCount = Atomic<Int>(0)
 
     /// nil where there is no memory for it.
@@ -175,7 +175,7 @@ final class HTTPLoop: Sendable {
 /// The threads of a client.
 final class HTTPThreads: Sendable {
     private let count: Int
-    private let running = Mutex<[(loop: HTTPLoop, thread: StartedThread)]>([])
+    private let running = Lock<[(loop: HTTPLoop, thread: StartedThread)]>([])
 
     init(count: Int) {
         self.count = count

@@ -26,8 +26,8 @@ final class ChangeLog: Sendable {
         var isBroken = false
     }
 
-    private let state = Mutex(State())
-    private let syncing = Mutex(())
+    private let state = Lock(State())
+    private let syncing = Lock(())
     /// Opens the hidden place, makes it where it is not there.
     private let directory: @Sendable () throws(Errno) -> OwnedDescriptor
 

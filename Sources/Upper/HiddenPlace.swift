@@ -11,7 +11,7 @@ final class HiddenPlace: Sendable {
 
     private static let workName = Array("work".utf8)
     private let root: OwnedDescriptor
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     init(root: OwnedDescriptor) { self.root = root }
 

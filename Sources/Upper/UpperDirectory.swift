@@ -29,8 +29,8 @@ package final class UpperDirectory: Sendable {
     /// Open from before anything was mounted over it.
     package let directory: OwnedDescriptor
     private let hidden: HiddenPlace
-    private let openFolders = Mutex<[UpperFolder]>([])
-    private let workCount = Mutex<UInt64>(0)
+    private let openFolders = Lock<[UpperFolder]>([])
+    private let workCount = Lock<UInt64>(0)
     /// Divides what is made here from what an earlier mount may still be making.
     private let session = String(UInt32.random(in: 0...UInt32.max), radix: 16)
 
@@ -281,7 +281,7 @@ package final class UpperDirectory: Sendable {
 
     // MARK: Metadata of files below
 
-    private let currentMetadata = Mutex<[TreePath: LowerMetadata]>([:])
+    private let currentMetadata = Lock<[TreePath: LowerMetadata]>([:])
 
     /// An empty value forgets what was remembered.
     package func setMetadata(_ value: LowerMetadata, _ lower: TreePath) throws(Errno) {

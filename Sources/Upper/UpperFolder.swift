@@ -27,11 +27,11 @@ package final class UpperFolder: Sendable {
         var hasDefaultAccessList: Bool?
     }
 
-    private let state: Mutex<State>
-    let descriptor = Mutex<OwnedDescriptor?>(nil)
+    private let state: Lock<State>
+    let descriptor = Lock<OwnedDescriptor?>(nil)
 
     init(name: [UInt8] = [], parent: UpperFolder? = nil) {
-        state = Mutex(State(parent: parent, name: name))
+        state = Lock(State(parent: parent, name: name))
     }
 
     package var parent: UpperFolder? { state.withLock { $0.parent } }

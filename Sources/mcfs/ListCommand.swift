@@ -23,7 +23,7 @@ struct ListCommand: ParsableCommand {
     func run() throws {
         let request = SelectionRequest(
             target: try Target.text(target), caller: .ofThisProcess, recursive: recursive)
-        let entries = Mutex<[ListedEntry]>([])
+        let entries = Lock<[ListedEntry]>([])
         let _: Empty = try Session(try common.configuration(), common.output).call("POST", "/v1/ls", request) { event in
             if let more = event.entries { entries.withLock { $0 += more } }
         }

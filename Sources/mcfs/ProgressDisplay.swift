@@ -1,6 +1,7 @@
 internal import ControlAPI
 internal import Glibc
 internal import Synchronization
+import MCFSCore
 
 /// Shows progress on standard error: one line that is drawn again on a terminal, a plain line now and then elsewhere.
 final class ProgressDisplay: Sendable {
@@ -15,7 +16,7 @@ final class ProgressDisplay: Sendable {
 
     private let isOn: Bool
     private let isTerminal: Bool
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     /// Plain lines come no closer together than this.
     private static let plainInterval = Duration.seconds(5)

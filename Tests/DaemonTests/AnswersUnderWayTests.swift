@@ -15,7 +15,7 @@ import Testing
     func busy() async throws {
         let answers = AnswersUnderWay()
         var body: EventBody? = EventBody(first: [1, 2], rest: nil, answers.begin())
-        let hasWaited = Mutex(false)
+        let hasWaited = Lock(false)
         let waiting = Task {
             await answers.wait(Deadline(after: .seconds(50)))
             hasWaited.withLock { $0 = true }

@@ -11,7 +11,7 @@ import Testing
     private final class StubbornSource: ByteSource {
         let name = "origin/file"
         let hasRandomAccess = true
-        let retries = Mutex<UInt64>(0)
+        let retries = Lock<UInt64>(0)
         let body: @Sendable () throws(MCFSError) -> Void
 
         init(_ body: @escaping @Sendable () throws(MCFSError) -> Void) { self.body = body }
@@ -31,7 +31,7 @@ import Testing
     @Test("while requests are being repeated that is the problem, and none once they got through")
     func repeating() throws {
         let traffic = OriginTraffic()
-        let seen = Mutex<(String?, UInt64)>((nil, 0))
+        let seen = Lock<(String?, UInt64)>((nil, 0))
         let source = ObservedSource(
             StubbornSource { seen.withLock { $0 = (traffic.problem, traffic.counters.retries) } }, traffic: traffic)
         try read(source)

@@ -162,12 +162,12 @@ final class NullSource: ByteSource {
 
 /// Gives bytes at once from a file or memory, later from another thread, or never, by the file's name.
 final class FakeStore: ContentStore {
-    let names = Mutex<[BlobID: String]>([:])
+    let names = Lock<[BlobID: String]>([:])
     let reads = Atomic<Int>(0)
     /// Whether `file.bin` counts as complete.
     let hasComplete = Atomic<Bool>(false)
-    private let plain = Mutex<OwnedDescriptor?>(nil)
-    private let waiting = Mutex<[(waiter: any ReadWaiter, range: ByteRange)]>([])
+    private let plain = Lock<OwnedDescriptor?>(nil)
+    private let waiting = Lock<[(waiter: any ReadWaiter, range: ByteRange)]>([])
     private let arrivals = AsyncStream<Void>.makeStream()
 
     /// Byte i of every file is i modulo 251.

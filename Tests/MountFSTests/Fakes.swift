@@ -34,7 +34,7 @@ final class FakeStore: ContentStore {
         var bytes: [BlobID: [UInt8]] = [:]
     }
 
-    let state = Mutex(State())
+    let state = Lock(State())
 
     func openContent(_ content: FileContent) throws(MCFSError) -> any ContentReading {
         state.withLock { $0.opened.append(content.id) }

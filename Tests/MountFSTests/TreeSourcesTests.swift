@@ -20,7 +20,7 @@ import Testing
 
     /// Counts what was made, and reads as the byte that its number is.
     private final class Maker: Sendable {
-        let made = Mutex<[Int]>([])
+        let made = Lock<[Int]>([])
 
         func make(_ number: Int) -> any ByteSource {
             made.withLock { $0.append(number) }

@@ -162,7 +162,7 @@ import Testing
     // MARK: Observing
 
     private final class Observer: ViewObserver {
-        let heard = Mutex<[String]>([])
+        let heard = Lock<[String]>([])
         func isWatched(_ name: UnsafeRawBufferPointer) -> Bool { !name.elementsEqual("ignored".utf8) }
         func missed(_ path: TreePath) { heard.withLock { $0.append("missed \(path)") } }
         func opened(_ path: TreePath) { heard.withLock { $0.append("opened \(path)") } }
@@ -184,7 +184,7 @@ import Testing
 
 /// Keeps what it is completed with.
 final class FakeWaiter: ReadWaiter {
-    let bytes = Mutex<Result<[UInt8], MCFSError>?>(nil)
+    let bytes = Lock<Result<[UInt8], MCFSError>?>(nil)
 
     func complete(_ result: consuming Result<FileRegion, MCFSError>) {
         switch consume result {

@@ -24,7 +24,7 @@ final class FakeRegistry: Sendable {
     private let content: Shared
 
     private final class Shared: Sendable {
-        let value = Mutex(Content())
+        let value = Lock(Content())
     }
 
     init() throws {

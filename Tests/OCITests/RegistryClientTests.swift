@@ -197,9 +197,9 @@ struct RegistryClientTests {
 
 /// Gives `true` a number of times.
 final class Counter: Sendable {
-    private let left: Mutex<Int>
+    private let left: Lock<Int>
 
-    init(_ count: Int) { left = Mutex(count) }
+    init(_ count: Int) { left = Lock(count) }
 
     func take() -> Bool {
         left.withLock { left in
@@ -210,7 +210,7 @@ final class Counter: Sendable {
 }
 
 final class Log<Element: Sendable>: Sendable {
-    private let values = Mutex<[Element]>([])
+    private let values = Lock<[Element]>([])
 
     var all: [Element] { values.withLock { $0 } }
 

@@ -302,14 +302,14 @@ struct AWSCredentialTests {
 }
 
 private final class TestClock: Sendable {
-    private let seconds: Mutex<Int64>
-    init(seconds: Int64) { self.seconds = Mutex(seconds) }
+    private let seconds: Lock<Int64>
+    init(seconds: Int64) { self.seconds = Lock(seconds) }
     var now: Timestamp { Timestamp(seconds: seconds.withLock { $0 }) }
     func advance(_ count: Int64) { seconds.withLock { $0 += count } }
 }
 
 private final class TestFlag: Sendable {
-    private let value = Mutex(false)
+    private let value = Lock(false)
     var isSet: Bool { value.withLock { $0 } }
     func set() { value.withLock { $0 = true } }
 }

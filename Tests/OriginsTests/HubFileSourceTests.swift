@@ -18,7 +18,7 @@ struct HubFileSourceTests {
             ("X-Repo-Commit", commit), ("X-Linked-Size", "5000"), ("X-Linked-Etag", "\"\(ScriptedHub.sha256)\""),
         ])
         let source = try scripted.largeSource()
-        let results = Mutex<[Bool]>([])
+        let results = Lock<[Bool]>([])
         DispatchQueue.concurrentPerform(iterations: 8) { index in
             let start = UInt64(index) * 600
             let bytes = try? source.hubBytes(start..<start + 600)
@@ -149,7 +149,7 @@ struct HubFileSourceTests {
             .init(403, headers: [("X-Error-Code", "GatedRepo")])
         }
         let source = try scripted.largeSource()
-        let codes = Mutex<[MCFSError.Code?]>([])
+        let codes = Lock<[MCFSError.Code?]>([])
         DispatchQueue.concurrentPerform(iterations: 4) { _ in
             let error = hubFailure { _ = try source.hubBytes(0..<4) }
             codes.withLock { $0.append(error?.code) }
@@ -185,7 +185,7 @@ struct HubFileSourceTests {
 }
 
 private final class Clock: Sendable {
-    private let value = Mutex<Int64>(1000)
+    private let value = Lock<Int64>(1000)
     var now: Int64 {
         get { value.withLock { $0 } }
         set { value.withLock { $0 = newValue } }
@@ -193,7 +193,7 @@ private final class Clock: Sendable {
 }
 
 private final class Cut: Sendable {
-    private let isFirst = Mutex(true)
+    private let isFirst = Lock(true)
     func takeFirst() -> Bool {
         isFirst.withLock { isFirst in
             defer { isFirst = false }

@@ -21,7 +21,7 @@ final class ScriptedHub: Sendable {
     private let shared: Shared
 
     private final class Shared: Sendable {
-        let state = Mutex(State())
+        let state = Lock(State())
     }
 
     private struct State {
@@ -96,13 +96,13 @@ final class ScriptedHub: Sendable {
 
 /// Waits that were asked for, none of which was made.
 final class Pauses: Sendable {
-    private let collected = Mutex<[Duration]>([])
+    private let collected = Lock<[Duration]>([])
     func add(_ duration: Duration) { collected.withLock { $0.append(duration) } }
     var all: [Duration] { collected.withLock { $0 } }
 }
 
 final class HubSink: ByteSink {
-    private let collected = Mutex<[UInt8]>([])
+    private let collected = Lock<[UInt8]>([])
     var bytes: [UInt8] { collected.withLock { $0 } }
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         collected.withLock { $0.append(contentsOf: bytes) }

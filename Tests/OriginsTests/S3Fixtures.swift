@@ -46,7 +46,7 @@ final class ScratchFolder: Sendable {
 }
 
 final class ByteCollector: ByteSink {
-    private let collected = Mutex<[UInt8]>([])
+    private let collected = Lock<[UInt8]>([])
     var bytes: [UInt8] { collected.withLock { $0 } }
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         collected.withLock { $0.append(contentsOf: bytes) }
@@ -73,7 +73,7 @@ private final class NoProgress: ProgressReporter {
 
 /// Keeps what it is told.
 final class Warnings: ProgressReporter {
-    private let messages = Mutex<[String]>([])
+    private let messages = Lock<[String]>([])
     var all: [String] { messages.withLock { $0 } }
     func report(phase: String, done: UInt64, total: UInt64?) {}
     func warn(_ message: String) { messages.withLock { $0.append(message) } }
@@ -135,11 +135,11 @@ final class StubS3: Sendable {
         var faults: [ScriptedServer.Answer] = []
     }
 
-    let behaviour: Mutex<Behaviour>
-    private let started = Mutex<ScriptedServer?>(nil)
+    let behaviour: Lock<Behaviour>
+    private let started = Lock<ScriptedServer?>(nil)
 
     init(_ behaviour: Behaviour) throws {
-        self.behaviour = Mutex(behaviour)
+        self.behaviour = Lock(behaviour)
         let server = try ScriptedServer { [weak self] in self?.answer($0) ?? ScriptedServer.Answer(500) }
         started.withLock { $0 = server }
     }

@@ -5,7 +5,7 @@ import Synchronization
 package final class CollectingSink: ByteSink {
     package static let failure = MCFSError(.noSpace, "the sink is full")
 
-    private let collected = Mutex<[UInt8]>([])
+    private let collected = Lock<[UInt8]>([])
     private let limit: Int
 
     package init(limit: Int = .max) { self.limit = limit }

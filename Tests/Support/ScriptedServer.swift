@@ -1,5 +1,6 @@
 internal import Glibc
 internal import Synchronization
+import MCFSCore
 
 /// An HTTP/1.1 server on a loopback port (or a Unix socket) that answers what a closure says, faults included, and
 /// records what it was asked. One thread per connection; connections are kept alive. Stops when it is dropped.
@@ -104,7 +105,7 @@ private final class State: Sendable {
         var isStopping = false
     }
 
-    let shared = Mutex(Shared())
+    let shared = Lock(Shared())
     private let listener: CInt
     private let handler: ScriptedServer.Handler
 

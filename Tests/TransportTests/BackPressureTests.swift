@@ -64,9 +64,9 @@ struct BackPressureTests {
     /// Runs `body` on a thread of its own; what it came to.
     private func background(
         _ body: @escaping @Sendable () throws(MCFSError) -> Void
-    ) -> Guarded<Result<Void, MCFSError>?> {
+    ) throws -> Guarded<Result<Void, MCFSError>?> {
         let result = Guarded<Result<Void, MCFSError>?>(nil)
-        startThread("test") {
+        try startThread("test") {
             let outcome = Result { () throws(MCFSError) in try body() }
             result.update { $0 = outcome }
         }
@@ -78,7 +78,7 @@ struct BackPressureTests {
         let server = try server()
         let sink = SlowSink()
         let (client, url) = (client, server.url)
-        let slow = background { () throws(MCFSError) in
+        let slow = try background { () throws(MCFSError) in
             _ = try client.perform(HTTPRequest("GET", url + "/large"), deadline: .soon) { _ in sink }
         }
         sink.waitUntilAsked()
@@ -97,7 +97,7 @@ struct BackPressureTests {
         let sink = SlowSink()
         let (client, url) = (client, server.url)
         let range = ByteRange(10, 2_900_000)
-        let slow = background { () throws(MCFSError) in
+        let slow = try background { () throws(MCFSError) in
             let source = RetryingSource(RangeSource(client, url + "/large"))
             try source.read(range, deadline: .soon, into: sink)
         }
@@ -147,7 +147,7 @@ struct BackPressureTests {
         let server = try server()
         let sink = SlowSink(failure: MCFSError(.cancelled, "nobody reads this any more"))
         let (client, url) = (client, server.url)
-        let slow = background { () throws(MCFSError) in
+        let slow = try background { () throws(MCFSError) in
             _ = try client.perform(HTTPRequest("GET", url + "/large"), deadline: .soon) { _ in sink }
         }
         sink.waitUntilAsked()

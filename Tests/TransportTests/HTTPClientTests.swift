@@ -74,7 +74,7 @@ struct HTTPClientTests {
     func sink() throws {
         let server = try ScriptedServer { request in .file(pattern(3_000_000), for: request) }
         let sink = CollectingSink()
-        let heads = Mutex<[Int]>([])
+        let heads = Lock<[Int]>([])
         let response = try client.perform(
             HTTPRequest("POST", server.url, headers: [("Expect", "100-continue")], body: pattern(10)), deadline: .soon
         ) { response in
@@ -200,7 +200,7 @@ struct HTTPClientTests {
     func parallel() throws {
         let content = pattern(1_000_000)
         let server = try ScriptedServer { request in .file(content, for: request) }
-        let failures = Mutex<[String]>([])
+        let failures = Lock<[String]>([])
         try inThreads(32) { index in
             for round in 0..<4 {
                 let first = index * 20_000 + round * 1000

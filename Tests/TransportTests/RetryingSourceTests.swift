@@ -11,10 +11,10 @@ private final class FailingSource: ByteSource {
 
     let name = "failing"
     let hasRandomAccess = true
-    private let steps: Mutex<[Step]>
-    private let asked = Mutex<[ByteRange]>([])
+    private let steps: Lock<[Step]>
+    private let asked = Lock<[ByteRange]>([])
 
-    init(_ steps: [Step]) { self.steps = Mutex(steps) }
+    init(_ steps: [Step]) { self.steps = Lock(steps) }
 
     var ranges: [ByteRange] { asked.withLock { $0 } }
 
@@ -30,7 +30,7 @@ private final class FailingSource: ByteSource {
 
 /// Time that passes only in `sleep`.
 private final class ManualTime: Sendable {
-    private let state = Mutex<(now: ContinuousClock.Instant, slept: [Duration])>((.now, []))
+    private let state = Lock<(now: ContinuousClock.Instant, slept: [Duration])>((.now, []))
 
     var slept: [Duration] { state.withLock { $0.slept } }
     var now: ContinuousClock.Instant { state.withLock { $0.now } }
@@ -77,7 +77,7 @@ struct RetryingSourceTests {
     @Test("a retry resumes at the first byte that was not delivered")
     func resumes() {
         let source = FailingSource([(30, transient), (0, transient), (20, transient)])
-        let retries = Mutex(0)
+        let retries = Lock(0)
         let read = read(source) { _ in retries.withLock { $0 += 1 } }
         #expect(read.error == nil)
         #expect(read.bytes == Array(pattern(1000)[100..<200]))

@@ -11,8 +11,8 @@ final class HostGPUs: Sendable {
     /// What was found where nothing, or not all, could be looked at is believed for so long: drivers come up late.
     private static let doubt = Duration.seconds(60)
 
-    private let known = Mutex<(findings: GPUFindings, time: ContinuousClock.Instant)?>(nil)
-    private let looking = Mutex(())
+    private let known = Lock<(findings: GPUFindings, time: ContinuousClock.Instant)?>(nil)
+    private let looking = Lock(())
     private let find: @Sendable () -> GPUFindings
     private let logger: Logger
 

@@ -25,10 +25,10 @@ final class KernelActivity: Sendable {
         var missed: [(path: TreePath, time: Int64)] = []
     }
 
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     /// - Parameter uses: of earlier mounts at the same place.
-    init(_ uses: [String: Catalog.KernelUse]) { state = Mutex(State(uses: uses)) }
+    init(_ uses: [String: Catalog.KernelUse]) { state = Lock(State(uses: uses)) }
 
     func hit(_ entry: TreePath) {
         let now = Int64(time(nil))

@@ -13,7 +13,7 @@ final class KernelView: Sendable {
     let survey: KernelSurvey
     let activity: KernelActivity
     private let tree: Tree
-    private let state: Mutex<State>
+    private let state: Lock<State>
     /// Directories that hold kernels: names that are not there count as missed ones.
     private let folders: Set<TreePath>
     private let isInKernelFolder: Bool
@@ -44,7 +44,7 @@ final class KernelView: Sendable {
         }
         folders = Set(parents.map { tree.path(of: $0) })
         let undescribed = Self.undescribed(descriptions)
-        state = Mutex(
+        state = Lock(
             State(
                 descriptions: descriptions, undescribed: undescribed,
                 verdicts: Array(repeating: .noTarget, count: survey.entries.count),

@@ -3,7 +3,7 @@ internal import Synchronization
 
 /// Keeps the bytes of one read in memory.
 final class CollectedBytes: ByteSink {
-    private let bytes = Mutex<[UInt8]>([])
+    private let bytes = Lock<[UInt8]>([])
     private let count: Int
 
     /// - Parameter count: bytes that may come.

@@ -14,7 +14,7 @@ package final class DirectoryOrigin: Origin {
     private let root: FolderRoot
     private let logger: Logger
     /// The last walk, until `tree` takes it.
-    private let walked = Mutex<FolderWalk?>(nil)
+    private let walked = Lock<FolderWalk?>(nil)
 
     private static let scheme = "file:"
 

@@ -9,7 +9,7 @@ internal import Synchronization
 final class FolderRoot: Sendable {
     /// Absolute, without a `/` at its end.
     let path: String
-    private let opened = Mutex<Place?>(nil)
+    private let opened = Lock<Place?>(nil)
 
     private struct Place: Sendable {
         /// The folder; for a single file the folder that it lies in.

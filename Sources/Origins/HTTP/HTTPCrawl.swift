@@ -196,11 +196,11 @@ private final class ParallelJob<Output: Sendable>: Sendable {
         var error: MCFSError?
     }
 
-    let state: Mutex<State>
+    let state: Lock<State>
     let work: @Sendable (ParallelJob) -> Void
 
     init(_ state: State, _ work: @escaping @Sendable (ParallelJob) -> Void) {
-        self.state = Mutex(state)
+        self.state = Lock(state)
         self.work = work
     }
 }

@@ -105,6 +105,6 @@ struct HTTPFetcher: Sendable {
     }
 
     private final class Kept: Sendable {
-        let answer = Mutex<HTTPResponse?>(nil)
+        let answer = Lock<HTTPResponse?>(nil)
     }
 }

@@ -17,7 +17,7 @@ package final class HTTPOrigin: Origin {
     private let fetcher: HTTPFetcher
     private let logger: Logger
     /// The listing of the last resolution, for its tree.
-    private let last = Mutex<(key: String, listing: HTTPCrawl.Listing)?>(nil)
+    private let last = Lock<(key: String, listing: HTTPCrawl.Listing)?>(nil)
 
     /// - Throws: `usage` for a malformed reference.
     package init(_ reference: String, environment: Environment, http: HTTPClient, logger: Logger) throws(MCFSError) {

@@ -15,7 +15,7 @@ final class HTTPSource: ByteSource {
     /// Of the whole, where the server gave nothing else that tells the version.
     private let digest: MCFSCore.Digest?
     /// Where the last read was sent on to: often a signed URL, which ends some day.
-    private let place = Mutex<HTTPLocation?>(nil)
+    private let place = Lock<HTTPLocation?>(nil)
 
     /// `start` is where `descriptor`'s URL is read: it may hold a query that is not stored.
     init(_ descriptor: SourceDescriptor, start: HTTPLocation, fetcher: HTTPFetcher) throws(MCFSError) {

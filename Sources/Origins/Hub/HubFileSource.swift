@@ -29,7 +29,7 @@ final class HubFileSource: ByteSource {
     private let client: HubClient
     private let reader: RangeReader
     private let now: @Sendable () -> Int64
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     private struct State {
         var route: Route
@@ -63,7 +63,7 @@ final class HubFileSource: ByteSource {
         self.client = client
         self.now = now
         reader = RangeReader(client: client.http)
-        state = Mutex(State(route: file.isLarge ? .unknown : .hub))
+        state = Lock(State(route: file.isLarge ? .unknown : .hub))
     }
 
     var name: String { file.description }
@@ -235,7 +235,7 @@ final class HubResolving: Sendable {
         var refusal: MCFSError?
         var waiting: [DispatchSemaphore] = []
     }
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     func finish(_ refusal: MCFSError?) {
         let waiting = state.withLock { state in

@@ -18,7 +18,7 @@ package final class HubOrigin: Origin {
     private let logger: Logger
     private let now: @Sendable () -> Int64
     /// So that two openings of a file share its signed URL.
-    private let sources = Mutex<[String: RetryingSource]>([:])
+    private let sources = Lock<[String: RetryingSource]>([:])
     private static let sourcesMax = 8192
 
     /// - Throws: `usage` for a malformed reference, `configuration` for an `HF_ENDPOINT` that is no URL.

@@ -5,7 +5,7 @@ internal import Synchronization
 /// The token that a user of the Hub has: `HF_TOKEN`, or the file that `hf auth login` writes. Thread safe.
 final class HubToken: Sendable {
     private let environment: Environment
-    private let known: Mutex<Known> = Mutex(.unread)
+    private let known: Lock<Known> = Lock(.unread)
 
     private enum Known: Equatable {
         case unread

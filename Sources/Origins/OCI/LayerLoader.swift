@@ -95,9 +95,9 @@ private final class Work: Sendable {
         var error: MCFSError?
     }
 
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
-    init(count: Int) { state = Mutex(State(layers: Array(repeating: nil, count: count))) }
+    init(count: Int) { state = Lock(State(layers: Array(repeating: nil, count: count))) }
 
     func run(_ body: (Int) throws(MCFSError) -> LayerLoader.Layer) {
         while let index = take() {

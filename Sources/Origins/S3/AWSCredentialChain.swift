@@ -12,7 +12,7 @@ final class AWSCredentialChain: Sendable {
     let configuration: AWSConfiguration
     let http: HTTPClient
     private let now: @Sendable () -> Timestamp
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     private struct State {
         /// nil with `isLoaded`: none was found, requests go out unsigned.

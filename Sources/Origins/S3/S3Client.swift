@@ -13,7 +13,7 @@ final class S3Client: Sendable {
     private let http: HTTPClient
     private let now: @Sendable () -> Timestamp
     private let pause: @Sendable (Duration) -> Void
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     private struct State {
         /// The bucket's.
@@ -37,7 +37,7 @@ final class S3Client: Sendable {
         self.http = http
         self.now = now
         self.pause = pause
-        state = Mutex(State(region: region ?? configuration.signingRegion))
+        state = Lock(State(region: region ?? configuration.signingRegion))
     }
 
     /// The bucket's, as far as it is known.
@@ -183,7 +183,7 @@ final class S3Client: Sendable {
 /// Collects a body that is not to be longer than it may be.
 private final class BoundedBody: ByteSink {
     private let bytesMax: Int
-    private let collected = Mutex<[UInt8]>([])
+    private let collected = Lock<[UInt8]>([])
 
     init(bytesMax: Int) { self.bytesMax = bytesMax }
 

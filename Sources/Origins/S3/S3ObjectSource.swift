@@ -6,7 +6,7 @@ final class S3ObjectSource: ByteSource {
     private let client: S3Client
     private let object: S3Object
     /// The `Accept-Encoding` that brings the bytes as they are stored.
-    private let encoding = Mutex("identity")
+    private let encoding = Lock("identity")
     let name: String
 
     init(_ object: S3Object, client: S3Client) {

@@ -17,9 +17,9 @@ package final class S3Origin: Origin {
     private let http: HTTPClient
     private let logger: Logger
     /// The listing of the last `resolve`, until `tree` takes it.
-    private let listed = Mutex<Listing?>(nil)
+    private let listed = Lock<Listing?>(nil)
     /// Clients of endpoints that stored trees name and the environment does not any more.
-    private let others = Mutex<[String: S3Client]>([:])
+    private let others = Lock<[String: S3Client]>([:])
 
     private struct Listing: Sendable {
         var treeKey: String

@@ -20,7 +20,7 @@ enum LayerFixtures {
         private let failsAt: UInt64
         /// Called before each piece.
         private let onPiece: @Sendable (UInt64) -> Void
-        private let log = Mutex<[ByteRange]>([])
+        private let log = Lock<[ByteRange]>([])
 
         /// Zeros but for `segments`.
         init(
@@ -86,7 +86,7 @@ enum LayerFixtures {
 
         private let failure: Failure
         private let code: MCFSError.Code
-        private let files = Mutex<[BlobID: [UInt8]]>([:])
+        private let files = Lock<[BlobID: [UInt8]]>([:])
 
         init(failure: Failure = .none, code: MCFSError.Code = .localIO) {
             self.failure = failure
@@ -129,7 +129,7 @@ enum LayerFixtures {
     }
 
     final class Progress: ProgressReporter {
-        private let log = Mutex<[(phase: String, done: UInt64, total: UInt64?)]>([])
+        private let log = Lock<[(phase: String, done: UInt64, total: UInt64?)]>([])
         var reports: [(phase: String, done: UInt64, total: UInt64?)] { log.withLock { $0 } }
         func report(phase: String, done: UInt64, total: UInt64?) { log.withLock { $0.append((phase, done, total)) } }
     }

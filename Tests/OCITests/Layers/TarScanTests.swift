@@ -91,7 +91,7 @@ struct ByteQueueTests {
     @Test("a full queue says so, and that there is room again, once")
     func bound() throws {
         let queue = ByteQueue(name: "queue", bytesMax: 10, deadline: LayerFixtures.deadline)
-        let calls = Mutex(0)
+        let calls = Lock(0)
         try write(9, to: queue)
         #expect(!queue.isFull { Issue.record("it was not full") })
         try write(100, to: queue)
@@ -128,7 +128,7 @@ struct ByteQueueTests {
     func givesUp() throws {
         let queue = ByteQueue(name: "queue", bytesMax: 10, deadline: LayerFixtures.deadline)
         try write(10, to: queue)
-        let calls = Mutex(0)
+        let calls = Lock(0)
         #expect(queue.isFull { calls.withLock { $0 += 1 } })
         queue.cancel()
         #expect(calls.withLock { $0 } == 1)
