@@ -2,7 +2,7 @@
 
     scripts/bench [--rounds N]           every row
     scripts/bench --only NAME,…          these rows (--list shows the names); nothing is written,
-    scripts/bench --only NAME,… --update or they take their places in the last results of this machine
+    scripts/bench --only NAME,… --update or they take their places in the last results
     scripts/bench --quick                smaller and fewer files, one round, nothing is written
 
 Servers listen on loopback. Every round begins with a fresh cache directory; the sides of a comparison take turns. Figures
@@ -10,6 +10,7 @@ are medians, with the lowest and the highest in brackets.
 """
 
 import argparse
+import glob
 import json
 import os
 import platform
@@ -20,14 +21,17 @@ import time
 
 import kernels
 import large
+import many
 import small
 import upper
 from measure import MIB
 from stand import ROOT, Stand
 
-ROWS = large.ROWS | small.ROWS | upper.ROWS | kernels.ROWS
+ROWS = large.ROWS | small.ROWS | many.ROWS | upper.ROWS | kernels.ROWS
 # Tables of docs/performance.md: the marks around each, and which rows it has.
-SECTIONS = {"": ("<!-- bench -->\n", "<!-- /bench -->"), "kernels": ("<!-- bench kernels -->\n", "<!-- /bench kernels -->")}
+SECTIONS = {
+    "": ("<!-- bench -->\n", "<!-- /bench -->"), "many": ("<!-- bench many -->\n", "<!-- /bench many -->"),
+    "kernels": ("<!-- bench kernels -->\n", "<!-- /bench kernels -->")}
 
 
 def first_line(*command):
@@ -61,11 +65,13 @@ def document(facts, rows):
         f"Measured {facts['date']} by `scripts/bench` on {facts['cpus']} cores ({facts['cpuModel']}), {facts['memoryBytes'] // 2**30} GiB, "
         f"Linux {facts['kernel']}, {facts['curl'].split(' (')[0]}, {facts['rclone']}; all servers on the same machine.\n")
     for section, (begin, end) in SECTIONS.items():
-        lines = [measured] if not section else []
+        own = [row for row in rows if row.get("section", "") == section]
+        dates = sorted({row.get("measured", facts["date"]) for row in own})
+        lines = [f"Measured {', '.join(dates)}.\n"] if section and dates else [measured]
         lines += ["| work | measured | goal | met |", "|---|---|---|---|"]
         lines += [
             f"| {row['name']} | {row['value']} | {row['goal'] or '–'} | {'–' if not row['goal'] else 'yes' if row['met'] else '**no**'} |"
-            for row in rows if row.get("section", "") == section]
+            for row in own]
         head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(end)
         text = head + begin + "\n".join(lines) + "\n" + end + tail
@@ -80,12 +86,30 @@ def updated(old, new):
     return [names.get(row["name"], row) for row in old] + [row for row in new if row["name"] not in known]
 
 
+def keep(rows, isUpdate):
+    """Writes the results and the tables; `isUpdate`: into the last results."""
+    facts = machine()
+    path = os.path.join(ROOT, f"Benchmarks/results/{facts['date']}-{facts['cpus']}cpu-{facts['kernel']}.json")
+    if isUpdate:
+        path = max(glob.glob(os.path.join(ROOT, "Benchmarks/results/*.json")))
+        with open(path) as file:
+            last = json.load(file)
+        # What is not measured anew keeps its date.
+        rows = updated(last["rows"], [row | {"measured": f"{facts['date']} on Linux {facts['kernel']}"} for row in rows])
+        facts = last["machine"]
+    with open(path, "w") as file:
+        json.dump({"machine": facts, "rows": rows}, file, indent=1, sort_keys=True)
+        file.write("\n")
+    document(facts, rows)
+    print(f"\nwritten: {os.path.relpath(path, ROOT)}, docs/performance.md")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--rounds", type=int, default=5, help="of each comparison (default 5)")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer files, one round, nothing is written")
     parser.add_argument("--only", help="these rows only, by name; nothing is written")
-    parser.add_argument("--update", action="store_true", help="with --only: put the rows into the last results of this machine")
+    parser.add_argument("--update", action="store_true", help="with --only: put the rows into the last results")
     parser.add_argument("--list", action="store_true", help="the names of the rows")
     arguments = parser.parse_args()
     if arguments.list:
@@ -99,19 +123,9 @@ def main():
     with Stand(size, rounds, arguments.quick) as stand:
         for name in names:
             ROWS[name](stand)
-        rows = stand.rows
-    if arguments.quick or arguments.only and not arguments.update:
-        return
-    facts = machine()
-    path = os.path.join(ROOT, f"Benchmarks/results/{facts['date']}-{facts['cpus']}cpu-{facts['kernel']}.json")
-    if arguments.update:
-        with open(path) as file:
-            rows = updated(json.load(file)["rows"], rows)
-    with open(path, "w") as file:
-        json.dump({"machine": facts, "rows": rows}, file, indent=1, sort_keys=True)
-        file.write("\n")
-    document(facts, rows)
-    print(f"\nwritten: {os.path.relpath(path, ROOT)}, docs/performance.md")
+        # Before everything is deleted, which takes minutes where millions of files were made.
+        if not arguments.quick and (arguments.update or not arguments.only):
+            keep(stand.rows, arguments.update)
 
 
 main()

@@ -8,28 +8,47 @@ final class Placement: Sendable {
     /// reaches into the next one: then a content's own end is that.
     let ends: [UInt64]?
 
-    init(_ contents: [Content]) {
-        func precedes(_ a: Content, _ b: Content) -> Bool {
-            a.source == b.source ? a.offset < b.offset : a.source < b.source
+    /// All sources of `contents` are less than `sourceCount`.
+    init(_ contents: [Content], sourceCount: Int) {
+        order = Self.order(contents, sourceCount)
+        ends = Self.ends(contents, order)
+    }
+
+    /// Source by source, each sorted by itself: a million sources of one content each take no comparison.
+    private static func order(_ contents: [Content], _ sourceCount: Int) -> [UInt32] {
+        var next = [UInt32](repeating: 0, count: sourceCount + 1)
+        for content in contents { next[content.source + 1] += 1 }
+        for source in 0..<sourceCount { next[source + 1] += next[source] }
+        var order = [UInt32](repeating: 0, count: contents.count)
+        for (number, content) in contents.enumerated() {
+            order[Int(next[content.source])] = UInt32(number)
+            next[content.source] += 1
         }
-        var order = Array(0..<UInt32(contents.count))
-        if !zip(contents, contents.dropFirst()).allSatisfy({ !precedes($1, $0) }) {
-            order.sort { precedes(contents[Int($0)], contents[Int($1)]) }
+        // Each is where the next one begins now.
+        var start = 0
+        for source in 0..<sourceCount {
+            let end = Int(next[source])
+            let places = order[start..<end]
+            if !zip(places, places.dropFirst()).allSatisfy({ contents[Int($0)].offset <= contents[Int($1)].offset }) {
+                order[start..<end].sort { contents[Int($0)].offset < contents[Int($1)].offset }
+            }
+            start = end
         }
-        var overlap = false
+        return order
+    }
+
+    private static func ends(_ contents: [Content], _ order: [UInt32]) -> [UInt64]? {
+        func end(_ number: UInt32) -> UInt64 { contents[Int(number)].offset + contents[Int(number)].size }
+        func isOneSource(_ a: UInt32, _ b: UInt32) -> Bool { contents[Int(a)].source == contents[Int(b)].source }
+        let overlap = zip(order, order.dropFirst()).contains { isOneSource($0, $1) && end($0) > end($1) }
+        if !overlap { return nil }
         var ends: [UInt64] = []
         ends.reserveCapacity(order.count)
-        for number in order {
-            let content = contents[Int(number)]
-            var end = content.offset + content.size
-            if let last = ends.last, contents[Int(order[ends.count - 1])].source == content.source, last > end {
-                end = last
-                overlap = true
-            }
-            ends.append(end)
+        for (place, number) in order.enumerated() {
+            let isFirst = place == 0 || !isOneSource(order[place - 1], number)
+            ends.append(isFirst ? end(number) : max(end(number), ends[place - 1]))
         }
-        self.order = order
-        self.ends = overlap ? ends : nil
+        return ends
     }
 }
 

@@ -183,7 +183,7 @@ package final class Tree: Sendable {
     package func layout(ofSource source: Int) -> any SourceLayout {
         let placement = derived.withLock { derived -> Placement in
             if let known = derived.placement { return known }
-            let made = Placement(columns.contents)
+            let made = Placement(columns.contents, sourceCount: sources.count)
             derived.placement = made
             return made
         }
