@@ -8,11 +8,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* fuse_session_loop_mt is a macro whose target depends on FUSE_USE_VERSION. */
-static inline int mcfs_session_loop_mt(struct fuse_session *session, struct fuse_loop_config *config) {
-    return fuse_session_loop_mt(session, config);
-}
-
 /* umount2(2): its flags are an enumeration that Swift does not take as an int. */
 static inline int mcfs_unmount(const char *path) { return umount2(path, UMOUNT_NOFOLLOW); }
 static inline int mcfs_unmount_force(const char *path) {

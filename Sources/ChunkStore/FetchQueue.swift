@@ -30,7 +30,7 @@ final class FetchQueue: Sendable {
     /// - Returns: whether somebody will run it; false where the system gives no thread, or the queue has ended.
     func add(_ job: FetchJob) -> Bool {
         enum Outcome { case taken, refused, needsThread }
-        let outcome = state.updateForOne { state -> Outcome in
+        let outcome = state.withLock { state -> Outcome in
             if state.hasEnded { return .refused }
             // Where a connection is free, two requests are faster than one.
             let isBusy = state.count >= state.idle + threadsMax - state.threads
@@ -45,6 +45,7 @@ final class FetchQueue: Sendable {
             state.threads += 1
             return .needsThread
         }
+        state.wakeOne()
         guard outcome == .needsThread else { return outcome == .taken }
         if (try? startThread("mcfs-fetch") { [self] in work() }) != nil { return true }
         return state.withLock { state in
@@ -78,7 +79,7 @@ final class FetchQueue: Sendable {
             }
         }
         // A thread that may not prefetch may take it now.
-        state.updateForOne { _ in }
+        state.wakeOne()
     }
 
     /// Takes out all that wait; threads end when they are idle.

@@ -29,7 +29,10 @@ final class WorkQueue: Sendable {
         }
     }
 
-    func add(_ work: @escaping @Sendable () -> Void) { state.updateForOne { $0.waiting.append(work) } }
+    func add(_ work: @escaping @Sendable () -> Void) {
+        state.withLock { $0.waiting.append(work) }
+        state.wakeOne()
+    }
 
     /// Waits until all that was added is done, then ends the threads.
     func end() {

@@ -23,6 +23,8 @@ struct Signals {
         for signal in [SIGTERM, SIGINT, SIGHUP, Self.wakeSignal] { sigaddset(&set, signal) }
         pthread_sigmask(SIG_BLOCK, &set, nil)
         signal(SIGPIPE, SIG_IGN)
+        // A file that would get longer than the process may write (`ulimit -f`) is EFBIG for the one write.
+        signal(SIGXFSZ, SIG_IGN)
     }
 
     static func wake() { kill(getpid(), wakeSignal) }

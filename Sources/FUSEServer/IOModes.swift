@@ -33,11 +33,13 @@ final class IOModes: Sendable {
     ///
     /// - Parameters:
     ///   - isWritable: the file can change.
+    ///   - leavesPages: the kernel will have pages worth dropping, if it does not read the file by itself.
     ///   - writer: who can write to it by this open.
     ///   - register: makes the backing file if the file can be passed through; called without a lock, where nothing
     ///     decides yet.
     func open(
-        _ node: UInt64, isWritable: Bool, writer: UInt32? = nil, register: () -> Passthrough.BackingFile?
+        _ node: UInt64, isWritable: Bool, leavesPages: Bool = true, writer: UInt32? = nil,
+        register: () -> Passthrough.BackingFile?
     ) -> Opening {
         if let mode = state.withLock({ Self.join(node, writer, &$0) }) { return Opening(mode: mode) }
         let mode = register().map { Mode.passthrough($0) } ?? .cached
@@ -47,7 +49,7 @@ final class IOModes: Sendable {
             state.open[node] = Inode(mode: mode, opens: 1, writers: writer.map { [$0] } ?? [])
             switch mode {
             case .cached:
-                state.havePages.insert(node)
+                if leavesPages { state.havePages.insert(node) }
                 return Opening(mode: mode, keepsPages: state.mayBeStale.remove(node) == nil)
             case .passthrough:
                 if isWritable { state.mayBeStale.insert(node) }

@@ -1,5 +1,6 @@
 internal import Glibc
 internal import MCFSCore
+internal import Synchronization
 
 /// Tells which of the readers that a signal reached are being killed, as opposed to those that handle it and go on.
 ///
@@ -8,51 +9,34 @@ internal import MCFSCore
 /// page fault that does is SIGBUS. So only a reader that is being killed is answered early; one that got another signal is
 /// watched, until its bytes come, for being killed later.
 final class KilledReaders: Sendable {
-    private struct State {
-        /// By number.
-        var watched: [UInt64: PendingReply] = [:]
-        var isRunning = false
+    /// By number.
+    private let watched = Mutex<[UInt64: PendingReply]>([:])
+    private let lookout: Lookout
+
+    init(_ lookout: Lookout) {
+        self.lookout = lookout
+        lookout.add { [weak self] in self?.look() ?? false }
     }
-
-    private static let interval = Duration.milliseconds(50)
-
-    private let state = Guarded(State())
 
     /// Watches the reader of a request until `forget`; ends its read once it is being killed.
     func watch(_ read: PendingReply) {
-        let needsThread = state.update { state -> Bool in
-            state.watched[read.number] = read
-            defer { state.isRunning = true }
-            return !state.isRunning
-        }
-        if needsThread, (try? startThread("mcfs-signals") { [self] in work() }) == nil {
-            state.withLock { $0.isRunning = false }
-        }
+        watched.withLock { $0[read.number] = read }
+        lookout.wake()
     }
 
     func forget(_ number: UInt64) {
-        state.withLock { state in
-            if !state.watched.isEmpty { state.watched[number] = nil }
-        }
+        let read = watched.withLock { $0.isEmpty ? nil : $0.removeValue(forKey: number) }
+        withExtendedLifetime(read) {}
     }
 
-    /// Looks at once and then now and then, as long as there is somebody to look at.
-    private func work() {
-        while let watched = next() {
-            for (number, read) in watched where Self.isBeingKilled(read.thread) {
-                forget(number)
-                read.end(errno: EINTR)
-            }
-            _ = state.wait(until: Deadline(after: Self.interval)) { $0.watched.isEmpty ? true : nil }
+    /// - Returns: whether anybody is watched.
+    private func look() -> Bool {
+        let all = watched.withLock { $0 }
+        for (number, read) in all where Self.isBeingKilled(read.thread) {
+            forget(number)
+            read.end(errno: EINTR)
         }
-    }
-
-    private func next() -> [UInt64: PendingReply]? {
-        state.withLock { state in
-            if !state.watched.isEmpty { return state.watched }
-            state.isRunning = false
-            return nil
-        }
+        return watched.withLock { !$0.isEmpty }
     }
 
     /// Whether SIGKILL is pending for a thread: the kernel sets it for each thread of a process that any fatal signal ends

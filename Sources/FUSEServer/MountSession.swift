@@ -12,7 +12,8 @@ internal import Upper
 package final class MountSession: Sendable {
     package struct Options: Sendable {
         package var allowOther = false
-        package var threads = 8
+        /// Most threads that answer requests at once.
+        package var threadsMax = 8
         /// A file of the file system that the cache's files are on, where the kernel shall read complete files by
         /// itself if it can; nil: all reads come here.
         package var passthroughSample: OwnedDescriptor?
@@ -66,13 +67,18 @@ package final class MountSession: Sendable {
             throw error
         }
         let isUp = Flag()
-        loop = ServingLoop(session: session, context: context, threads: options.threads) {
+        loop = ServingLoop(session: session, context: context, threadsMax: options.threadsMax) {
             userdata.release()
             if isUp.isSet { ended() }
         }
         kernelMount = KernelMount(at: self.mountpoint)
+        do throws(Errno) { try loop.start() } catch {
+            throw MCFSError(
+                .cannotCreate, "cannot mount on \(mountpoint): \(MCFSError(noThread: error).message)", cause: error,
+                isTransient: true)
+        }
         isUp.set()
-        guard loop.start(), loop.waitForInitialization(Self.patience) else {
+        guard loop.waitForInitialization(Self.patience) else {
             isUp.clear()
             _ = KernelMount.unmount(self.mountpoint, force: true)
             throw MCFSError(

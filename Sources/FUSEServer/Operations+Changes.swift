@@ -21,6 +21,7 @@ extension Operations {
     ) {
         serve(request) { context, reply in
             guard let overlay = context.fileSystem.overlay else { return reply.fail(errno: EROFS) }
+            ServingThreads.mayBlock()
             body(overlay, context, reply)
         }
     }

@@ -107,9 +107,12 @@ final class PendingReplies: Sendable {
     private let drained = Guarded(())
     private let observer: Observer
     /// Readers that a signal reached.
-    private let signalled = KilledReaders()
+    private let signalled: KilledReaders
 
-    init(observer: Observer) { self.observer = observer }
+    init(observer: Observer, lookout: Lookout) {
+        self.observer = observer
+        signalled = KilledReaders(lookout)
+    }
 
     /// Makes a waiter of a request that could not be answered at once.
     func add(_ reply: consuming Reply) -> PendingReply {

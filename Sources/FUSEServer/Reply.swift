@@ -107,6 +107,7 @@ struct Reply: ~Copyable, @unchecked Sendable {
         _ descriptor: CInt, into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
     ) throws(Errno) -> Int {
         guard let start = buffer.baseAddress else { return 0 }
+        ServingThreads.mayBlock()
         var done = 0
         while done < buffer.count {
             let count = try retryingOnInterrupt {

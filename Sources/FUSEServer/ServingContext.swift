@@ -17,8 +17,11 @@ final class ServingContext: Sendable {
     let copying = WaitingThreads("mcfs-copy")
     /// Waits for the disk.
     let syncing = WaitingThreads("mcfs-fsync")
-    /// Set before the session serves.
-    let pages = Lock<PageDropper?>(nil)
+    /// Waits for reads in flight.
+    private let dropping = WaitingThreads("mcfs-pages", threadsMax: 1)
+    let lookout = Lookout()
+    /// Makes the kernel forget the pages of a node; may block. Set before the session serves.
+    let forgetPages = Lock<(@Sendable (Node) -> Void)?>(nil)
     /// Signalled when `isInitialized` becomes true.
     let changed = Guarded(())
 
@@ -35,7 +38,21 @@ final class ServingContext: Sendable {
                     fileSystem.readFailed()
                     Self.log(error, operation: "read", node: nil, to: logger)
                 },
-                interrupted: {}))
+                interrupted: {}), lookout: lookout)
+    }
+
+    /// Makes the threads that the mount has until its end, so that nothing in between depends on whether there is one left.
+    func startThreads() throws(Errno) {
+        try lookout.start()
+        if wire.offersPassthrough { try dropping.start() }
+        guard fileSystem.overlay != nil else { return }
+        try copying.start()
+        try syncing.start()
+    }
+
+    func endThreads() {
+        for threads in [dropping, copying, syncing] { threads.end() }
+        lookout.end()
     }
 
     /// The context of the session that `request` belongs to.
@@ -68,9 +85,10 @@ final class ServingContext: Sendable {
             if offers(FUSE_CAP_DONT_MASK) { connection.want |= UInt32(FUSE_CAP_DONT_MASK) }
         }
         wire.offersParallelDirectories.store(offers(FUSE_CAP_PARALLEL_DIROPS), ordering: .relaxed)
-        // The kernel's default of 12 would bound how much read-ahead is under way.
-        connection.max_background = 128
-        connection.congestion_threshold = 96
+        // Most that the kernel takes; it has a bound of its own for mounts by users. A read that misses waits in no thread
+        // of ours, so many of them are no reason to keep others, of local bytes, from coming.
+        connection.max_background = UInt32(UInt16.max)
+        connection.congestion_threshold = UInt32(UInt16.max)
     }
 
     /// The reply to INIT has left: the kernel works with what was agreed.
@@ -84,10 +102,13 @@ final class ServingContext: Sendable {
     /// - Parameter writer: who opened it for writing.
     func opening(_ opened: MountFS.Opened, of node: Node, writer: UInt32? = nil) -> IOModes.Opening {
         let isWritable = if case .upper = opened { true } else { false }
-        return modes.open(node.number, isWritable: isWritable, writer: writer) {
+        let bytes = isWritable ? .max : fileSystem.storedBytes(of: node)
+        return modes.open(
+            node.number, isWritable: isWritable, leavesPages: bytes >= Self.droppedBytesMin, writer: writer
+        ) {
             switch opened {
             case .lower(let file):
-                file.completeFile.flatMap { isPassedThrough($0, node) ? passthrough.register($0) : nil }
+                isPassedThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
             // Who writes to a set-id program takes that from it, which the daemon must see.
             case .upper(let file):
                 (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
@@ -96,19 +117,22 @@ final class ServingContext: Sendable {
         }
     }
 
-    /// A file that the kernel reads by itself cannot be written to under its readers: who opened it before its first
-    /// write goes on reading what it was. Small files, the ones that are read and written at once, are better off in the
-    /// page cache, where all see what is written.
-    private func isPassedThrough(_ complete: OwnedDescriptor, _ node: Node) -> Bool {
-        guard let overlay = fileSystem.overlay else { return true }
+    /// Small files are better off in the page cache: opening them again costs no more than the request.
+    ///
+    /// Where files can be written to, that is so for larger ones as well. A file that the kernel reads by itself cannot be
+    /// written to under its readers: who opened it before its first write goes on reading what it was. In the page cache, all
+    /// see what is written.
+    private func isPassedThrough(_ node: Node, bytes: UInt64) -> Bool {
+        guard let overlay = fileSystem.overlay else { return bytes >= Self.passedThroughBytesMin }
         // Its copy gets all names at once; the kernel looks up only the one that is written to.
-        if overlay.hasSeveralNames(node) { return false }
-        guard let size = try? complete.status().st_size else { return false }
-        return size >= Self.passedThroughBytesMin
+        return bytes >= Self.passedThroughWritableBytesMin && !overlay.hasSeveralNames(node)
     }
 
-    /// Of files of the tree, where they can be written to.
-    private static let passedThroughBytesMin = 1 << 20
+    /// Of files of the tree: where they cannot be written to, and where they can.
+    private static let passedThroughBytesMin: UInt64 = 256 << 10
+    private static let passedThroughWritableBytesMin: UInt64 = 1 << 20
+    /// Pages of less are left to the kernel, which forgets them when it needs the memory.
+    private static let droppedBytesMin: UInt64 = 1 << 20
 
     /// One open of `node` is gone.
     func release(_ node: Node) {
@@ -123,7 +147,10 @@ final class ServingContext: Sendable {
     }
 
     /// Makes the kernel forget, soon, what it cached of a file that it reads by itself from now on.
-    func dropPages(of node: Node) { pages.withLock { $0 }?.add(node.number) }
+    func dropPages(of node: Node) {
+        guard let forget = forgetPages.withLock({ $0 }) else { return }
+        dropping.run { forget(node) }
+    }
 
     /// A copy into the upper that failed. - Returns: the errno for who waits for it.
     func report(_ error: Overlay.CopyError, node: UInt64) -> CInt {

@@ -1,22 +1,21 @@
 internal import CFUSE
 internal import Glibc
-internal import Logging
 internal import MCFSCore
 internal import MountFS
 internal import Synchronization
 
-/// Serves one mounted libfuse session on threads of its own and clears it away when its loop has ended.
+/// Serves one mounted libfuse session on threads of its own and clears it away when the mount has ended.
 ///
-/// States: serving → ended. In between, in this order: the loop and its workers are gone; reads that wait are failed and
+/// States: serving → ended. In between, in this order: the threads that serve are gone; reads that wait are failed and
 /// their replies have left (a reply that comes later would find no session); the mount is taken away where it still
 /// stands; the session is freed; `ended` is called.
-// @unchecked: `session` is used by the loop's thread, and by others through `withSession`.
+// @unchecked: `session` is used by threads that serve, and by others through `withSession`.
 final class ServingLoop: @unchecked Sendable {
     private let session: OpaquePointer
     private let context: ServingContext
-    private let threads: Int
+    private let threadsMax: Int
     private let onEnd: @Sendable () -> Void
-    /// Those that use the session besides its loop. Several at once: a notification waits in the kernel for the inode that
+    /// Those that use the session besides its threads. Several at once: a notification waits in the kernel for the inode that
     /// it is about, and others need not wait for that.
     private let users = Guarded(Users())
     private let hasEnded = Atomic<Bool>(false)
@@ -27,25 +26,29 @@ final class ServingLoop: @unchecked Sendable {
     }
 
     /// `session` is mounted; this object frees it.
-    init(session: OpaquePointer, context: ServingContext, threads: Int, onEnd: @escaping @Sendable () -> Void) {
+    init(session: OpaquePointer, context: ServingContext, threadsMax: Int, onEnd: @escaping @Sendable () -> Void) {
         self.session = session
         self.context = context
-        self.threads = threads
+        self.threadsMax = threadsMax
         self.onEnd = onEnd
-        context.pages.withLock { pages in
-            pages = PageDropper { [weak self] node in self?.forgetPages(of: Node(number: node)) }
-        }
+        context.forgetPages.withLock { $0 = { [weak self] in self?.forgetPages(of: $0) } }
     }
 
     var isEnded: Bool { hasEnded.load(ordering: .acquiring) }
 
-    /// - Returns: false where no thread could be made; the session is freed then.
-    func start() -> Bool {
-        guard (try? startThread("mcfs-fuse") { [self] in run() }) != nil else {
+    /// - Throws: where a thread could not be made; the session is freed then.
+    func start() throws(Errno) {
+        let threads = ServingThreads(
+            session, threadsMax: threadsMax, lookout: context.lookout, logger: context.logger
+        ) { [self] in clearAway() }
+        context.lookout.add { [weak threads] in threads?.look() ?? false }
+        do throws(Errno) {
+            try context.startThreads()
+            try threads.start()
+        } catch {
             clearAway()
-            return false
+            throw error
         }
-        return true
     }
 
     /// Begins to pass complete files through. - Returns: what speaks against it.
@@ -94,24 +97,10 @@ final class ServingLoop: @unchecked Sendable {
         return context.isInitialized && !isEnded
     }
 
-    private func run() {
-        if let configuration = fuse_loop_cfg_create() {
-            fuse_loop_cfg_set_clone_fd(configuration, 1)
-            fuse_loop_cfg_set_max_threads(configuration, UInt32(clamping: max(1, threads)))
-            let result = mcfs_session_loop_mt(session, configuration)
-            if result != 0 {
-                context.logger.error(
-                    "the mount's loop failed", metadata: ["errno": "\(String(cString: strerror(abs(result))))"])
-            }
-            fuse_loop_cfg_destroy(configuration)
-        }
-        clearAway()
-    }
-
     private func clearAway() {
         context.pending.close(errno: ENOTCONN)
         context.pending.waitUntilDrained()
-        context.pages.withLock { $0.take() }?.end()
+        context.endThreads()
         // Closes what the kernel was given to read by itself, while there is still a device to say it to.
         context.modes.clear()
         context.passthrough.stop()

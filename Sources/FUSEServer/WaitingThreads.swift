@@ -1,39 +1,67 @@
 internal import MCFSCore
 
 /// Threads for requests that wait for bytes or for the disk, which no thread may do that answers all others. As many as
-/// are needed, up to a bound; what comes then waits for its turn.
+/// are needed, up to a bound; what comes then waits for its turn. One is always there: what is begun here never depends on
+/// whether the system has a thread left.
 final class WaitingThreads: Sendable {
     private struct State {
         var waiting: [@Sendable () -> Void] = []
-        var running = 0
+        var threads = 0
+        /// Only the one that stays is ever idle.
+        var isIdle = false
+        var hasEnded = false
     }
 
-    private static let threadsMax = 16
-
     private let name: String
+    private let threadsMax: Int
     private let state = Guarded(State())
 
-    init(_ name: String) { self.name = name }
+    init(_ name: String, threadsMax: Int = 16) {
+        self.name = name
+        self.threadsMax = threadsMax
+    }
+
+    /// Makes the thread that stays.
+    func start() throws(Errno) {
+        state.withLock { $0.threads += 1 }
+        do throws(Errno) { try startThread(name) { [self] in work(stays: true) } } catch {
+            state.withLock { $0.threads -= 1 }
+            throw error
+        }
+    }
 
     func run(_ body: @escaping @Sendable () -> Void) {
         let needsThread = state.withLock { state -> Bool in
             state.waiting.append(body)
-            guard state.running < Self.threadsMax else { return false }
-            state.running += 1
+            guard state.waiting.count > (state.isIdle ? 1 : 0), state.threads < threadsMax else { return false }
+            state.threads += 1
             return true
         }
-        if needsThread, (try? startThread(name) { [self] in work() }) == nil { state.withLock { $0.running -= 1 } }
-    }
-
-    private func work() {
-        while let body = next() { body() }
-    }
-
-    private func next() -> (@Sendable () -> Void)? {
-        state.withLock { state in
-            if !state.waiting.isEmpty { return state.waiting.removeFirst() }
-            state.running -= 1
-            return nil
+        state.wakeOne()
+        if needsThread, (try? startThread(name) { [self] in work(stays: false) }) == nil {
+            state.withLock { $0.threads -= 1 }
         }
+    }
+
+    /// Forgets what waits; the threads end with what they are at.
+    func end() {
+        state.update { state in
+            state.waiting = []
+            state.hasEnded = true
+        }
+    }
+
+    private func work(stays: Bool) {
+        while let body = next(waits: stays) { body() }
+        state.withLock { $0.threads -= 1 }
+    }
+
+    private func next(waits: Bool) -> (@Sendable () -> Void)? {
+        state.wait { state -> (@Sendable () -> Void)?? in
+            if waits { state.isIdle = state.waiting.isEmpty }
+            if !state.waiting.isEmpty { return state.waiting.removeFirst() }
+            guard !waits || state.hasEnded else { return nil }
+            return .some(nil)
+        } ?? nil
     }
 }

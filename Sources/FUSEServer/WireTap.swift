@@ -65,6 +65,8 @@ final class WireTap: Sendable {
         stackDepth.store(isOnOverlay ? 2 : 1, ordering: .relaxed)
     }
 
+    var offersPassthrough: Bool { stackDepth.load(ordering: .relaxed) > 0 }
+
     /// Runs `body`, which answers one OPEN on this thread; the kernel then reads the file from the backing file.
     static func answeringOpen<R>(withBacking identifier: Int32, _ body: () -> R) -> R {
         pthread_setspecific(backingKey, UnsafeRawPointer(bitPattern: Int(identifier)))

@@ -47,20 +47,11 @@ package final class Guarded<Value>: @unchecked Sendable {
         return try body(&value)
     }
 
-    /// Runs `body` with the value, alone, then wakes one of those who wait: they must all wait for the same.
-    package func updateForOne<Result, Failure: Error>(
-        _ body: (inout Value) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        pthread_mutex_lock(mutex)
-        defer {
-            pthread_cond_signal(condition)
-            pthread_mutex_unlock(mutex)
-        }
-        return try body(&value)
-    }
+    /// Wakes one of those who wait, where all wait for the same: after a `withLock` that made something for one of them.
+    package func wakeOne() { pthread_cond_signal(condition) }
 
     /// Blocks until `body` returns a value or the deadline passes; `body` is called under the lock, again after each
-    /// `update`. - Returns: nil at the deadline.
+    /// `update` and `wakeOne`. - Returns: nil at the deadline.
     @discardableResult
     package func wait<Result>(until deadline: Deadline? = nil, _ body: (inout Value) -> Result?) -> Result? {
         pthread_mutex_lock(mutex)

@@ -92,6 +92,11 @@ package final class MountFS: Sendable {
 
     package func release(_ node: Node) { openFiles.release(node.number) }
 
+    /// Bytes of what the tree has for a node; 0 where it has nothing.
+    package func storedBytes(of node: Node) -> UInt64 {
+        node.entry(count: tree.count).map { tree.attributes(of: $0).size } ?? 0
+    }
+
     /// Reads at most `count` bytes at `offset`: less only at the end of the file.
     ///
     /// `makeWaiter` is called on a miss only. Whoever answers a read that was pending reports it by `readSucceeded` or

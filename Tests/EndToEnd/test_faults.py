@@ -1,8 +1,11 @@
 """What reads survive, and how they fail when nothing helps."""
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -139,3 +142,74 @@ def test_flipped_bytes_are_right_bytes_or_an_error(mcfs, registry, flip_proxy, t
     while read(f"{mountpoint}/large")[0] != large:
         assert time.monotonic() < deadline
         time.sleep(1)
+
+
+# An origin that does not answer
+
+WAYS = {
+    "pread": "os.pread(file, 4096, 3 << 20)",
+    "map": "mmap.mmap(file, 0, prot=mmap.PROT_READ)[3 << 20]",
+    "direct": "os.preadv(os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT), [mmap.mmap(-1, 4096)], 3 << 20)",
+}
+READS_ONCE = """
+import mmap, os, sys
+file = os.open(sys.argv[1], os.O_RDONLY)
+try: {way}
+except OSError as error: sys.exit(error.errno)
+"""
+
+
+@contextlib.contextmanager
+def stopped(server):
+    """The server takes connections and answers nothing."""
+    os.killpg(server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(server.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nobody_waits_longer_than_the_read_deadline(mcfs, remote, way):
+    proxy, url, _ = remote
+    mountpoint = mcfs.mount(url, options=("--read-deadline", "3"))
+    with stopped(proxy):
+        started = time.monotonic()
+        reader = subprocess.run(
+            [sys.executable, "-c", READS_ONCE.format(way=WAYS[way]), f"{mountpoint}/weights.bin"], timeout=60)
+        seconds = time.monotonic() - started
+    assert reader.returncode == (-signal.SIGBUS if way == "map" else errno.EIO)
+    assert seconds < 5
+
+
+READS_MANY = """
+import os, sys, threading
+def read(index):
+    # Each by an open of its own, not at the beginning: all of it is read-ahead that the kernel waits for in no reader's name.
+    try: os.pread(os.open(sys.argv[1], os.O_RDONLY), 65536, (index << 22) + (1 << 20))
+    except OSError: pass
+for index in range(int(sys.argv[2])): threading.Thread(target=read, args=[index]).start()
+"""
+
+
+def test_reads_that_hang_hold_up_no_read_of_local_bytes(mcfs, nginx, fault_proxy, tmp_path):
+    count, name = 170, tmp_path.name
+    trees.write(f"{nginx.root}/{name}/local.bin", trees.seeded(18, BYTES))
+    trees.write(f"{nginx.root}/{name}/cold.bin")
+    os.truncate(f"{nginx.root}/{name}/cold.bin", count << 22)
+    proxy = fault_proxy(nginx.url)
+    mountpoint = mcfs.mount(f"{proxy.url}/files/{name}/", environment={"MCFS_PASSTHROUGH": "false"})
+    assert read(f"{mountpoint}/local.bin")[0] == trees.seeded(18, BYTES)
+    mcfs_helper.drop_page_cache()
+    with stopped(proxy):
+        readers = subprocess.Popen([sys.executable, "-c", READS_MANY, f"{mountpoint}/cold.bin", str(count)])
+        try:
+            # As many as the kernel lets through to the daemon.
+            misses, deadline = 0, time.monotonic() + 10
+            while misses < count and time.monotonic() < deadline:
+                time.sleep(0.1)
+                misses = mcfs.status()["mounts"][0]["reads"]["misses"]
+            assert read(f"{mountpoint}/local.bin", timeout=20)[0] == trees.seeded(18, BYTES)
+        finally:
+            readers.kill()
+    readers.wait(30)

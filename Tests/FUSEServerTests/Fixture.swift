@@ -23,7 +23,7 @@ final class Fixture: Sendable {
     static let files: [(name: String, size: Int)] = [
         ("a.txt", 10), ("file.bin", 5_000_123), ("memory.bin", 2_500_001), ("late.bin", 3_000_017),
         ("broken.bin", 300_000),
-        ("late-broken.bin", 300_000), ("hang.bin", 4_000_000),
+        ("late-broken.bin", 300_000), ("hang.bin", 4_000_000), ("stuck.bin", 10),
     ]
 
     static var canMount: Bool { geteuid() == 0 && access("/dev/fuse", R_OK | W_OK) == 0 }
@@ -63,7 +63,7 @@ final class Fixture: Sendable {
         mkdir(mountpoint, 0o755)
         fileSystem = try Self.fileSystem(store)
         var options = MountSession.Options()
-        options.threads = threads
+        options.threadsMax = threads
         options.sourceName = "test,source"
         if passthrough { options.passthroughSample = try temporaryFile() }
         let ending = endings.continuation
@@ -83,6 +83,7 @@ final class Fixture: Sendable {
     }
 
     private func clear() {
+        store.letGo()
         try? session.unmount(force: true)
         umount2(mountpoint, CInt(MNT_DETACH))
         store.failWaiting()
@@ -173,9 +174,22 @@ final class FakeStore: ContentStore {
     /// Byte i of every file is i modulo 251.
     static func bytes(_ range: ByteRange) -> [UInt8] { (range.lowerBound..<range.upperBound).map { UInt8($0 % 251) } }
 
+    /// Opening `stuck.bin` blocks its thread until `letGo`.
+    private let stuck = Guarded((waiting: 0, areFree: false))
+
     func openContent(_ content: FileContent) throws(MCFSError) -> any ContentReading {
-        try FakeFile(name: names.withLock { $0[content.id] } ?? "", size: content.size, store: self)
+        let name = names.withLock { $0[content.id] } ?? ""
+        if name == "stuck.bin" {
+            stuck.update { $0.waiting += 1 }
+            stuck.wait { $0.areFree ? true : nil }
+        }
+        return try FakeFile(name: name, size: content.size, store: self)
     }
+
+    /// Waits until so many threads are stuck.
+    func stuckThreads(_ count: Int) { stuck.wait { $0.waiting >= count ? true : nil } }
+
+    func letGo() { stuck.update { $0.areFree = true } }
 
     func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size }
 

@@ -43,7 +43,7 @@ struct MountedTests {
         try await Fixture.with { fixture in
             let found = try await fixture.shell(
                 "find $M | sort | uniq | wc -l; find $M | wc -l; ls -lR $M | grep -c nnn")
-            #expect(found.output == "1214\n1214\n1200\n")
+            #expect(found.output == "1215\n1215\n1200\n")
             let again = try await fixture.shell("ls -U $M/many | wc -l; ls -la $M/many | tail -n +4 | wc -l")
             #expect(again.output == "1201\n1201\n")
             let stat = try await fixture.shell(
@@ -196,11 +196,38 @@ struct MountedTests {
                 await fixture.store.hangingRead()
             }
             let alive = try await fixture.shell("cat $M/a.txt | wc -c; ls $M | wc -l")
-            #expect(alive.output == "10\n10\n")
+            #expect(alive.output == "10\n11\n")
             #expect(throws: MCFSError.self) { try fixture.session.unmount(force: false) }
             try fixture.session.unmount(force: true)
             for reader in readers { #expect(await reader.result().status != 0) }
             await fixture.ended()
+        }
+    }
+
+    @Test("threads that get stuck where none should wait hold up nobody, as long as there are others")
+    func stuck() async throws {
+        try await Fixture.with(threads: 4) { fixture in
+            var readers: [Child] = []
+            for count in 1...3 {
+                readers.append(try Child(["cat", fixture.mountpoint + "/stuck.bin"]))
+                fixture.store.stuckThreads(count)
+                let alive = try await fixture.shell("cat $M/a.txt | wc -c; stat -c %s $M/file.bin; ls $M | wc -l")
+                #expect(alive.output == "10\n5000123\n11\n")
+            }
+            fixture.store.letGo()
+            for reader in readers { #expect(await reader.result().status == 0) }
+        }
+    }
+
+    @Test("many programs that open, read, list and look at once all get what is right")
+    func crowd() async throws {
+        try await Fixture.with { fixture in
+            _ = try fixture.writeReference(["a.txt", "file.bin", "late.bin"])
+            let result = try await fixture.shell(
+                "seq 60 | xargs -P 12 -n 1 sh -c 'for f in a.txt file.bin late.bin; do cmp reference/$f $M/$f; done; "
+                    .replacingOccurrences(of: "$M", with: fixture.mountpoint)
+                    + "ls \(fixture.mountpoint)/many | wc -l' | sort | uniq -c")
+            #expect(result.output.split(separator: "\n").map { $0.split(separator: " ") } == [["60", "1201"]])
         }
     }
 

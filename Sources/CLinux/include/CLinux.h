@@ -53,8 +53,7 @@ void mcfs_raise_open_files(void);
 int mcfs_is_on_overlay(int fd);
 /* ioctl(2) with a pointer argument. */
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
-/* read(2) of a request from /dev/fuse; libfuse's `fuse_custom_io.read`. A thread may be cancelled in it, which must not unwind
-   through Swift. TMPFILE, which libfuse 3.14 does not know, comes as a CREATE whose name is "/", which no other request has. */
+/* read(2) of a request from /dev/fuse; libfuse's `fuse_custom_io.read`. TMPFILE, which libfuse 3.14 does not know, comes as a CREATE whose name is "/", which no other request has. */
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 /* pthread_setname_np(3) of the calling thread: at most 15 bytes. */
 int mcfs_name_thread(const char *name);
