@@ -10,7 +10,7 @@ internal import Synchronization
 /// watched, until its bytes come, for being killed later.
 final class KilledReaders: Sendable {
     /// By number.
-    private let watched = Mutex<[UInt64: PendingReply]>([:])
+    private let watched = Lock<[UInt64: PendingReply]>([:])
     private let lookout: Lookout
 
     init(_ lookout: Lookout) {
