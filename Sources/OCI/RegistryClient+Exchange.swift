@@ -123,7 +123,8 @@ extension RegistryClient {
             guard let next = response["Location"].flatMap(location.resolving) else {
                 throw MCFSError(
                     .originUnavailable,
-                    "\(location.authority) redirects a read of \(name) to something that is no http or https URL")
+                    "\(location.authority) redirects a read of \(name) to something that is no http or https URL, or from https to http"
+                )
             }
             location = next
             // Once elsewhere, nothing secret is sent any more, wherever the way leads.

@@ -34,10 +34,14 @@ struct RegistryLocation: Hashable, Sendable, CustomStringConvertible {
         self.target = target
     }
 
-    /// What a `Location` header in an answer from here means (RFC 3986 section 5.2, without dot segments). nil as above.
+    /// What a `Location` header in an answer from here means (RFC 3986 section 5.2, without dot segments). nil as above, and
+    /// where it leads from https to http: what comes there anybody on the way may have altered.
     func resolving(_ reference: String) -> RegistryLocation? {
         let lowercased = reference.lowercased()
-        if lowercased.hasPrefix("http://") || lowercased.hasPrefix("https://") { return RegistryLocation(reference) }
+        if lowercased.hasPrefix("http://") || lowercased.hasPrefix("https://") {
+            let location = RegistryLocation(reference)
+            return scheme == "https" && location?.scheme == "http" ? nil : location
+        }
         if reference.hasPrefix("//") { return RegistryLocation("\(scheme):\(reference)") }
         guard !reference.isEmpty, reference.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7f }) else { return nil }
         let path = target.prefix { $0 != "?" }

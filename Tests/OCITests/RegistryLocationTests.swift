@@ -28,7 +28,7 @@ struct RegistryLocationTests {
         "are resolved against where they came from",
         arguments: [
             ("/c?d", "https://h:5000/c?d"), ("c", "https://h:5000/v2/c"), ("?z", "https://h:5000/v2/b?z"),
-            ("//g/x", "https://g/x"), ("http://g/x", "http://g/x"),
+            ("//g/x", "https://g/x"), ("https://g/x", "https://g/x"),
         ])
     func resolves(reference: String, expected: String) {
         let base = RegistryLocation("https://h:5000/v2/b?q=1/2")
@@ -36,8 +36,8 @@ struct RegistryLocationTests {
     }
 
     @Test(
-        "that lead to another scheme by a relative form are refused",
-        arguments: ["file:/etc/passwd", "javascript:x", "", "a b"])
+        "that lead to another scheme by a relative form, or to plain text, are refused",
+        arguments: ["file:/etc/passwd", "javascript:x", "", "a b", "http://h:5000/v2/b"])
     func refusesRelative(reference: String) {
         #expect(RegistryLocation("https://h/v2/b")?.resolving(reference) == nil)
     }

@@ -188,6 +188,25 @@ struct S3OriginTests {
         #expect(try origin.source(tree.sources[0], of: resolution).collect(ByteRange(0, 3)) == Array("123".utf8))
     }
 
+    @Test("a redirect to a host of another service gets no signed request")
+    func redirected() throws {
+        let stub = try StubS3(["a": "123"])
+        let other = try ScriptedServer { _ in ScriptedServer.Answer(200) }
+        let (_, origin, _) = try tree("s3://bucket", stub)
+        for location in [other.url + "/bucket/?list-type=2", stub.url + "/bucket/?list-type=2"] {
+            let faults = [StubS3.error(307, "TemporaryRedirect", headers: [("Location", location)])]
+            stub.behaviour.withLock { $0.faults = faults }
+            let count = stub.requests.count
+            let error = refusal { () throws(MCFSError) in
+                _ = try origin.resolve(deadline: Deadline(after: .seconds(20)))
+            }
+            // What comes back from the right host is no valid listing of ours, but it was asked.
+            #expect(error != nil)
+            #expect(stub.requests.count - count == (location.hasPrefix(stub.url) ? 2 : 1))
+        }
+        #expect(other.requests.isEmpty)
+    }
+
     @Test("a server that stays busy is a transient error that says so")
     func alwaysBusy() throws {
         let stub = try StubS3(["a": "123"])

@@ -11,6 +11,10 @@ package struct LayerIndexer: Sendable {
     /// What messages call the layer.
     private let name: String
 
+    /// What takes a block of the disk anyway. Smaller files of a layer that can be read anywhere come with their neighbors
+    /// when one of them is read; a million of them must not become a million files.
+    private static let storedBytesMin: UInt64 = 4096
+
     /// Bytes between two reports of progress.
     private static let reportBytes: UInt64 = 1 << 20
 
@@ -33,9 +37,11 @@ package struct LayerIndexer: Sendable {
         name = "layer \(digest)"
     }
 
-    /// An uncompressed layer is read by ranges, past the data of large files; small files that lie in the way are
-    /// handed to the cache. A compressed one is read once from its first to its last byte and its digest checked, and
-    /// all its files are handed over; each is known by the digest of its bytes. Blocks the calling thread until `deadline` at the latest.
+    /// An uncompressed layer is read by ranges, past the data of large files; small files that lie in the way are handed to
+    /// the cache, but for tiny ones, and known by the digest of their bytes, the others by their place. Its digest is checked
+    /// where no data were passed over. A compressed one is read once from its first to its last byte and its digest
+    /// checked; all its files are handed over and known by the digest of their bytes. Blocks the calling thread until
+    /// `deadline` at the latest.
     /// - Throws: `corrupt` where the layer is no tar, is cut short, has names that lead out of it, or (compressed) is not
     ///   what the digest stands for; `unsupported`; what reading the source throws.
     package func index(deadline: Deadline) throws(MCFSError) -> LayerTable {
@@ -55,14 +61,21 @@ package struct LayerIndexer: Sendable {
     }
 
     private func scan(first: [UInt8], deadline: Deadline) throws(MCFSError) -> [TreeEntry] {
-        var scan = TarScan(source, size: size, name: name, deadline: deadline, first: first)
+        var scan = TarScan(
+            source, size: size, name: name, deadline: deadline, first: first, check: DigestCheck(digest, size: size))
         var table = LayerEntries(name: name, digest: digest)
         var reported: UInt64 = 0
+        var hasKernels = false
         while let member = try scan.next() {
             let content = try table.add(member)
-            if content != nil, isKernel(member.lastComponent) { scan.becomeSparse() }
-            if let content, let bytes = try scan.data(of: member) {
-                try MemberWriter.store(bytes, as: content.id, in: self.content)
+            if content != nil, isKernel(member.lastComponent) {
+                scan.becomeSparse()
+                hasKernels = true
+            }
+            if content != nil, let bytes = try scan.data(of: member) {
+                // Among kernels, tiny files are their metadata, which each mount looks at.
+                let isStored = hasKernels || member.size >= Self.storedBytesMin
+                table.identifyLast(as: try MemberWriter.store(bytes, in: isStored ? self.content : nil))
             }
             let done = min(scan.offset, size)
             if done - reported >= Self.reportBytes {
@@ -70,6 +83,7 @@ package struct LayerIndexer: Sendable {
                 reported = done
             }
         }
+        try scan.verify()
         report(size)
         return table.entries
     }

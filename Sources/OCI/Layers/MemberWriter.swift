@@ -8,26 +8,28 @@ internal import MCFSCore
 struct MemberWriter {
     private enum State {
         case given(any ContentWriter)
-        case refused(SHA256)
+        case hashed(SHA256)
     }
 
     private var state: State
 
-    init(_ content: any ContentSink, size: UInt64) throws(MCFSError) {
+    /// - Parameter content: nil: the digest is all that is wanted.
+    init(_ content: (any ContentSink)?, size: UInt64) throws(MCFSError) {
         do {
-            state = .given(try content.beginContent(id: nil, size: size))
+            let writer = try content?.beginContent(id: nil, size: size)
+            state = writer.map { .given($0) } ?? .hashed(SHA256())
         } catch {
             if error.code == .cancelled { throw error }
-            state = .refused(SHA256())
+            state = .hashed(SHA256())
         }
     }
 
     mutating func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         switch state {
         case .given(let writer): try writer.write(bytes)
-        case .refused(var hash):
+        case .hashed(var hash):
             hash.update(bufferPointer: bytes)
-            state = .refused(hash)
+            state = .hashed(hash)
         }
     }
 
@@ -35,7 +37,7 @@ struct MemberWriter {
     consuming func commit() throws(MCFSError) -> BlobID {
         switch state {
         case .given(let writer): return try writer.commit()
-        case .refused(let hash):
+        case .hashed(let hash):
             guard let id = BlobID(.sha256, Array(hash.finalize())) else {
                 throw MCFSError(.failed, "a SHA-256 of another length was computed")
             }
@@ -43,19 +45,15 @@ struct MemberWriter {
         }
     }
 
-    /// Hands over a file that is in memory as a whole, under an identity that is known. It is fetched when it is read
-    /// where the cache does not take it.
+    /// Hands over a file that is in memory as a whole.
     ///
-    /// - Throws: `cancelled` alone.
-    static func store(_ bytes: ArraySlice<UInt8>, as id: BlobID, in content: any ContentSink) throws(MCFSError) {
-        do {
-            let writer = try content.beginContent(id: id, size: UInt64(bytes.count))
-            try bytes.withUnsafeBufferPointer { (buffer) throws(MCFSError) in
-                try writer.write(UnsafeRawBufferPointer(buffer))
-            }
-            _ = try writer.commit()
-        } catch {
-            if error.code == .cancelled { throw error }
+    /// - Parameter content: nil: the digest is all that is wanted.
+    /// - Returns: its identity by its content.
+    static func store(_ bytes: ArraySlice<UInt8>, in content: (any ContentSink)?) throws(MCFSError) -> BlobID {
+        var writer = try MemberWriter(content, size: UInt64(bytes.count))
+        try bytes.withUnsafeBufferPointer { (buffer) throws(MCFSError) in
+            try writer.write(UnsafeRawBufferPointer(buffer))
         }
+        return try writer.commit()
     }
 }

@@ -41,14 +41,17 @@ struct TarScan {
     private var windowStart: UInt64 = 0
     private var windowBytes: Int
     private var hops = 0
+    /// Sees all bytes as they come; nil where some were passed over, or where nobody wants to know.
+    private var check: DigestCheck?
     private var isSparse = false
 
     /// - Parameters:
     ///   - name: what messages call the tar.
     ///   - first: the bytes that the source begins with, as far as they were read already.
+    ///   - check: of all bytes of the source; see `verify`.
     init(
         _ source: any ByteSource, size: UInt64, name: String, deadline: Deadline, first: [UInt8] = [],
-        limits: Limits? = nil
+        check: DigestCheck? = nil, limits: Limits? = nil
     ) {
         self.source = source
         self.size = size
@@ -56,6 +59,8 @@ struct TarScan {
         self.limits = limits ?? (source.isLocal ? .headersOnly : Limits())
         parser = TarParser(name: name, size: size)
         window = first
+        self.check = check
+        self.check?.update(first)
         windowBytes = self.limits.windowBytesMin
     }
 
@@ -110,6 +115,20 @@ struct TarScan {
         return window[start..<start + Int(range.count)]
     }
 
+    /// Reads what follows the tar's end, where it is little, and checks the digest of the source, where no byte of it was passed
+    /// over.
+    ///
+    /// - Throws: `corrupt` where the bytes are not those that the digest stands for.
+    mutating func verify() throws(MCFSError) {
+        guard let seen = check?.count, size - seen <= Self.trailingBytesMax else { return }
+        let rest = seen < size ? try source.bytes(ByteRange(seen, size), deadline: deadline) : []
+        check?.update(rest)
+        try check?.verify()
+    }
+
+    /// Bytes behind the end of a tar that are read for the digest alone. Writers pad to 10 KiB.
+    private static let trailingBytesMax: UInt64 = 1 << 20
+
     private var windowEnd: UInt64 { windowStart + UInt64(window.count) }
 
     private var hopBytes: UInt64 {
@@ -128,7 +147,8 @@ struct TarScan {
             isContiguous && !window.isEmpty ? min(windowBytes * 2, limits.windowBytesMax) : limits.windowBytesMin
         let isInside = range.lowerBound >= windowStart && range.lowerBound < windowEnd
         let kept = isInside ? window[Int(range.lowerBound - windowStart)...] : []
-        let start = range.lowerBound + UInt64(kept.count)
+        // While all bytes pass, the padding between two members does, too.
+        let start = isInside || isContiguous && check != nil ? min(windowEnd, size) : range.lowerBound
         let end = min(size, max(range.upperBound, start + UInt64(windowBytes)))
         let began = ContinuousClock.now
         let fresh = try source.bytes(ByteRange(start, max(start, end)), deadline: deadline)
@@ -136,7 +156,8 @@ struct TarScan {
             hopTime += ContinuousClock.now - began
             if hopTime > longest { limits = Limits() }
         }
-        window = kept.isEmpty ? fresh : Array(kept) + fresh
+        if check?.count == start { check?.update(fresh) } else { check = nil }
+        window = isInside ? Array(kept) + fresh : Array(fresh[Int(range.lowerBound - start)...])
         windowStart = range.lowerBound
     }
 }

@@ -48,6 +48,12 @@ struct HTTPFetcher: Sendable {
             guard let next = place.resolve(link) else {
                 throw MCFSError(.originUnavailable, "\(start.shown.text) redirects to something that is not HTTP")
             }
+            guard next.scheme == place.scheme || next.scheme == "https" else {
+                throw MCFSError(
+                    .originUnavailable,
+                    "\(start.shown.text) redirects from https to http, where anybody on the way may alter what comes; mount the http:// URL if that will do"
+                )
+            }
             if next == place.with(path: place.path + "/", query: place.query) { return (answer, place) }
             place = next
         }

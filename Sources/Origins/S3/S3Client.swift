@@ -157,9 +157,18 @@ final class S3Client: Sendable {
         return true
     }
 
-    /// A redirect is signed anew for its host; it must not lead from TLS to plain text.
+    /// A redirect is signed anew for its host, which gets the key's name and a session's token to see: it has to belong to the
+    /// same service. It must not lead from TLS to plain text.
     private func isSafeRedirect(_ target: String, from url: String) -> Bool {
-        target.hasPrefix("https://") || (target.hasPrefix("http://") && url.hasPrefix("http://"))
+        guard target.hasPrefix("https://") || (target.hasPrefix("http://") && url.hasPrefix("http://")) else {
+            return false
+        }
+        let home = HTTPRequest("GET", configuration.url(bucket: bucket, key: nil, region: region)).endpoint.lowercased()
+        let service = home.hasPrefix("\(bucket).") ? String(home.dropFirst(bucket.count + 1)) : home
+        let host = HTTPRequest("GET", target).endpoint.lowercased()
+        let amazon = [".amazonaws.com", ".amazonaws.com.cn"]
+        return host == service || host.hasSuffix("." + service)
+            || amazon.contains { host.hasSuffix($0) && service.hasSuffix($0) }
     }
 
     /// Repeats a small request while its error is transient: full jitter below 0.1 s · 2ⁿ, at most 5 s, or what the
