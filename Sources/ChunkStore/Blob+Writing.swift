@@ -90,10 +90,17 @@ extension Blob {
 
     /// The partial file and its map, made where they are not there.
     private func fileForWriting() throws(Errno) -> (file: StoredFile, map: MapFile) {
-        if let made = state.withLock({ state in state.file.flatMap { file in state.map.map { (file, $0) } } }) {
-            return made
-        }
         let directory = context.directory
+        let made = state.withLock { state in
+            state.file.flatMap { file in state.map.map { (file, $0, state.mapIsForeign ? state.present : nil) } }
+        }
+        if let (file, map, foreign) = made {
+            if let foreign {
+                try map.takeOver(foreign, in: directory)
+                state.withLock { $0.mapIsForeign = false }
+            }
+            return (file, map)
+        }
         let name = CacheDirectory.partial(key)
         directory.remove(CacheDirectory.map(key))
         directory.remove(name)
@@ -105,8 +112,25 @@ extension Blob {
         state.withLock { state in
             state.file = file
             state.map = map
+            state.mapIsForeign = false
         }
         return (file, map)
+    }
+
+    /// Removes files of a part of it that do not count: nothing else names them.
+    func clearPartial() {
+        write { [self] in
+            guard state.withLock({ $0.map == nil }) else { return }
+            // The map first, as everywhere.
+            context.directory.remove(CacheDirectory.map(key))
+            context.directory.remove(CacheDirectory.partial(key))
+        }
+    }
+
+    /// Removes files that were no good when this was loaded, unless it has made others since.
+    func sweep(_ names: [String]) {
+        guard state.withLock({ $0.file == nil }) else { return }
+        for name in names { context.directory.remove(name) }
     }
 
     // MARK: Whole contents

@@ -20,6 +20,8 @@ final class Blob: Sendable {
         var file: StoredFile?
         /// Of a file that is not whole, or not yet synced.
         var map: MapFile?
+        /// Another mount wrote the map: it must be taken over before anything is recorded.
+        var mapIsForeign = false
         var present: Bitmap
         var isComplete = false
         /// A file that must be hashed before anything is read.
@@ -72,6 +74,8 @@ final class Blob: Sendable {
     let grid: ChunkGrid
     let context: BlobContext
     let state: Lock<State>
+    /// Files under its names that were no good when it was loaded.
+    private let litter: [String]
 
     var id: BlobID { key.id }
     /// Whether its bytes can be checked.
@@ -83,7 +87,9 @@ final class Blob: Sendable {
     init(_ key: ContentKey, chunkSize: UInt64, _ context: BlobContext, isKnownMissing: Bool) {
         self.key = key
         self.context = context
-        let found = isKnownMissing || key.size == 0 ? nil : context.find(key)
+        var litter: [String] = []
+        let found = isKnownMissing || key.size == 0 ? nil : context.find(key, &litter)
+        self.litter = litter
         let grid = found?.map?.grid ?? ChunkGrid(size: key.size, chunkSize: chunkSize)
         self.grid = grid
         let empty = Bitmap(count: grid.chunkCount)
@@ -96,6 +102,7 @@ final class Blob: Sendable {
         case .partial(let file, let map):
             state.file = file
             state.map = map.map
+            state.mapIsForeign = map.isForeign
             state.present = map.present
             // Full and not checked: its writer ended in between.
             state.isComplete = map.present.isFull && key.id.kind == .origin
@@ -111,6 +118,7 @@ final class Blob: Sendable {
         if key.size > 0, context.space.localBytes(key) ?? 0 != bytes {
             context.space.set(key, bytes: bytes, diskBytes: diskBytes)
         }
+        if !litter.isEmpty { write { [self] in sweep(litter) } }
         judgeLoaded()
     }
 

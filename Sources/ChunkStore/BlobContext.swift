@@ -59,14 +59,16 @@ final class BlobContext: Sendable {
         var map: MapFile.Found? { if case .partial(_, let map) = self { map } else { nil } }
     }
 
-    /// What there is of a content. What cannot be what it should is removed.
-    func find(_ key: ContentKey) -> Found? {
+    /// What there is of a content. Changes nothing: another thread may have been faster, and be writing.
+    ///
+    /// - Parameter litter: gets files that cannot be what they should.
+    func find(_ key: ContentKey, _ litter: inout [String]) -> Found? {
         for name in [CacheDirectory.blob(key.id), directory.fresh(key.id)] {
             guard let (file, size) = try? directory.openOurs(name, O_RDONLY) else { continue }
             if size == key.size { return .whole(StoredFile(file, space: space)) }
             // Cut off, or the content itself while the one asked for does not exist: its digest tells.
             if let doubt = doubt(key.id, file, name, size) { return .doubtful(doubt) }
-            directory.remove(name)
+            litter.append(name)
         }
         if unproven.withLock({ $0.contains(key.id) }) {
             let name = CacheDirectory.unproven(key.id)
@@ -76,16 +78,13 @@ final class BlobContext: Sendable {
                 return .doubtful(doubt)
             }
         }
-        guard let map = MapFile.open(key, in: directory, isOurs: true) else { return nil }
-        guard map.present.population > 0,
+        if let map = MapFile.open(key, in: directory), map.present.population > 0,
             let (file, size) = try? directory.openOurs(CacheDirectory.partial(key), O_RDWR), size == key.size
-        else {
-            directory.remove(CacheDirectory.map(key))
-            directory.remove(CacheDirectory.partial(key))
-            return nil
+        {
+            let hashing = StoredFile.Hashing(key.id, size: key.size, from: map.hash)
+            return .partial(StoredFile(file, space: space, hashing: hashing), map)
         }
-        let hashing = StoredFile.Hashing(key.id, size: key.size, from: map.hash)
-        return .partial(StoredFile(file, space: space, hashing: hashing), map)
+        return nil
     }
 
     private func doubt(_ id: BlobID, _ file: OwnedDescriptor, _ name: String, _ size: UInt64) -> Blob.Doubt? {

@@ -12,11 +12,11 @@ package struct CacheConfiguration: Sendable {
     /// Threads that write what came, and as many that hash it.
     package var storeThreads = 2
     /// Bound of the bytes that were asked for and are not on disk yet.
-    package var inFlightBytesMax: UInt64 = 64 << 20
+    package var inFlightBytesMax: UInt64 = 128 << 20
     /// How often what was written is synced, so that a power cut loses little.
     package var syncInterval: Duration = .seconds(5)
     /// Closed contents that are kept open for a while; each takes a file descriptor, some two.
-    package var idleContentsMax = 1024
+    package var idleContentsMax = 24
     /// Names the mount of the file system that the cache is on, instead of the kernel: what another one left is then all that
     /// had been synced.
     package var mountToken: String?

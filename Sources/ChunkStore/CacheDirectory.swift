@@ -114,8 +114,11 @@ struct CacheDirectory: Sendable {
 
     /// Calls `body` with the name of everything in a folder.
     func forEachName(in folder: String, _ body: (String) -> Void) {
-        // A description of its own, closed on exec, that fdopendir takes over.
-        let descriptor = mcfs_openat(root.rawValue, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+        // A description of its own, closed on exec, that fdopendir takes over. What is not seen would not be counted: a disk that
+        // fails once is asked again.
+        let open = { mcfs_openat(root.rawValue, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
+        var descriptor = open()
+        if descriptor < 0, errno != ENOENT { descriptor = open() }
         guard descriptor >= 0 else { return }
         guard let stream = fdopendir(descriptor) else {
             close(descriptor)

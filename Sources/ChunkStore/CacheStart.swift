@@ -11,8 +11,6 @@ struct CacheStart: Sendable {
     private let directory: CacheDirectory
     private let space: Space
     private let dirty: DirtyContents
-    /// What changed later may be this start's own, in seconds since 1970.
-    private let began: Int
 
     /// Whole contents that are not in `blobs` yet.
     private let young: [File]
@@ -33,7 +31,6 @@ struct CacheStart: Sendable {
         self.directory = directory
         self.space = space
         self.dirty = dirty
-        began = time(nil) - 1
         directory.forEachName(in: "tmp") { directory.remove("tmp/\($0)") }
         Self.adoptFirstFormat(directory)
         Self.putInDoubt(directory)
@@ -100,44 +97,48 @@ struct CacheStart: Sendable {
 
     // MARK: While the cache works already
 
-    /// Finds out what is there. Removes what nobody can have meant to leave.
-    func scan() {
+    /// Finds out what is there.
+    ///
+    /// - Parameter clear: takes away files of a partial content that are no good: only its own writer may, which could have begun
+    ///   to write it.
+    func scan(clear: (ContentKey) -> Void) {
         var found = young
         for shard in CacheDirectory.shards {
-            found += Self.whole(in: "blobs/\(shard)", of: directory)
-            found += partial(in: "partial/\(shard)")
+            let whole = Self.whole(in: "blobs/\(shard)", of: directory)
+            found += partial(in: "partial/\(shard)", besides: Set(whole.map(\.key)), clear)
+            found += whole
         }
         space.scanned(found)
     }
 
-    private func partial(in folder: String) -> [File] {
+    private func partial(
+        in folder: String, besides whole: Set<ContentKey>, _ clear: (ContentKey) -> Void
+    ) -> [File] {
         var found: [File] = []
-        var files: Set<String> = []
-        var maps: [String] = []
-        directory.forEachFile(in: folder) { name, status in
-            let isOld = status.st_ctim.tv_sec < began
-            if name.hasSuffix(".map") {
-                if isOld { maps.append(String(name.dropLast(4))) }
-                return
-            }
-            files.insert(name)
-            guard CacheDirectory.isOurs(status), let key = Self.key(name), UInt64(status.st_size) == key.size,
-                let map = MapFile.open(key, in: directory, isOurs: false), map.present.population > 0
-            else {
-                guard isOld else { return }
-                // The map first, as everywhere.
-                directory.remove("\(folder)/\(name).map")
+        var keys: Set<ContentKey> = []
+        directory.forEachName(in: folder) { name in
+            guard let key = Self.key(name.hasSuffix(".map") ? String(name.dropLast(4)) : name) else {
                 return directory.remove("\(folder)/\(name)")
             }
-            if !map.isSynced { dirty.add(key) }
-            let local = map.grid.byteCount(of: map.present)
-            found.append(
-                File(
-                    key: key, local: local,
-                    onDisk: Space.diskBytes(local) + MapFile.diskBytes(map.grid, population: map.present.population),
-                    used: Int64(status.st_atim.tv_sec)))
+            keys.insert(key)
         }
-        for name in maps where !files.contains(name) { directory.remove("\(folder)/\(name).map") }
+        for key in keys {
+            let name = CacheDirectory.partial(key)
+            if !whole.contains(key),
+                let status = directory.status(name), CacheDirectory.isOurs(status),
+                UInt64(status.st_size) == key.size, let map = MapFile.open(key, in: directory),
+                map.present.population > 0
+            {
+                if !map.isSynced { dirty.add(key) }
+                let blocks = status.st_blocks + (directory.status(CacheDirectory.map(key))?.st_blocks ?? 0)
+                found.append(
+                    File(
+                        key: key, local: map.grid.byteCount(of: map.present), onDisk: UInt64(blocks) * 512,
+                        used: Int64(status.st_atim.tv_sec)))
+            } else {
+                clear(key)
+            }
+        }
         return found
     }
 

@@ -73,7 +73,7 @@ package final class ChunkCache: ContentSink {
         link.set(self)
         context.set(observer: self, table: table)
         do throws(Errno) {
-            try startThread("mcfs-scan") { start.scan() }
+            try startThread("mcfs-scan") { [table] in start.scan { table.use($0).blob.clearPartial() } }
             try startThread("mcfs-evict") { [evictor] in evictor.run() }
             try startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
             try flusher.start(every: configuration.syncInterval)

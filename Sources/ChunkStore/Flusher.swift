@@ -5,7 +5,16 @@ import Synchronization
 
 /// The contents that were written since the last flush, also those that are closed.
 final class DirtyContents: Sendable {
-    private let state = Guarded((keys: Set<ContentKey>(), hasEnded: false, isHurried: false, flushing: 0))
+    private struct State {
+        var keys: Set<ContentKey> = []
+        /// Flushes that began, and that are done.
+        var begun = 0
+        var done = 0
+        var isHurried = false
+        var hasEnded = false
+    }
+
+    private let state = Guarded(State())
 
     func add(_ key: ContentKey) {
         let isFirst = state.withLock { state in
@@ -15,26 +24,28 @@ final class DirtyContents: Sendable {
         if isFirst { state.update { _ in } }
     }
 
-    /// Waits until there are some, then for `interval` more, or for the end.
+    /// Waits until there are some, then for `interval` more, or until somebody waits for them, or for the end.
     func take(after interval: Duration) -> (keys: Set<ContentKey>, isLast: Bool) {
-        _ = state.wait { $0.keys.isEmpty && !$0.hasEnded ? nil : true }
+        _ = state.wait { $0.keys.isEmpty && !$0.isHurried && !$0.hasEnded ? nil : true }
         _ = state.wait(until: Deadline(after: interval)) { $0.hasEnded || $0.isHurried ? true : nil }
         return state.withLock { state in
             defer { state.keys = [] }
             state.isHurried = false
-            state.flushing = state.keys.count
+            state.begun += 1
             return (state.keys, state.hasEnded)
         }
     }
 
-    /// What was taken is flushed.
-    func flushed() { state.update { $0.flushing = 0 } }
+    /// What was taken is flushed, as far as that can be.
+    func flushed() { state.update { $0.done = $0.begun } }
 
-    /// Blocks until all that is dirty now was flushed, without waiting for the interval.
+    /// Blocks until all that is dirty now was flushed, or could not be, without waiting for the interval.
     func waitUntilFlushed() {
-        state.update { $0.isHurried = true }
-        _ = state.wait { $0.hasEnded || ($0.keys.isEmpty && $0.flushing == 0) ? true : nil }
-        state.update { $0.isHurried = false }
+        let wanted = state.update { state in
+            state.isHurried = true
+            return state.begun + 1
+        }
+        _ = state.wait { $0.hasEnded || $0.done >= wanted ? true : nil }
     }
 
     func end() { state.update { $0.hasEnded = true } }

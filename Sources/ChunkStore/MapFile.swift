@@ -47,49 +47,49 @@ struct MapFile: Sendable {
         var present: Bitmap
         /// Whether all of that is synced.
         var isSynced: Bool
+        /// Another mount wrote it: `takeOver` before anything is recorded.
+        var isForeign: Bool
         /// Of chunks that are all there.
         var hash: StoredFile.Hashing.Saved?
     }
 
-    /// Opens the map of a content that is there.
+    /// Opens the map of a content that is there. Changes nothing.
     ///
-    /// - Parameter isOurs: whether it will be written to from now on: what another mount wrote and nobody synced is struck from
-    ///   it then.
     /// - Returns: nil where there is no map that is whole.
-    static func open(_ key: ContentKey, in directory: CacheDirectory, isOurs: Bool) -> Found? {
-        let flags = isOurs ? O_RDWR : O_RDONLY
-        guard let (file, length) = try? directory.openOurs(CacheDirectory.map(key), flags) else { return nil }
+    static func open(_ key: ContentKey, in directory: CacheDirectory) -> Found? {
+        guard let (file, length) = try? directory.openOurs(CacheDirectory.map(key), O_RDWR) else { return nil }
         var fields = [UInt8](repeating: 0, count: fieldBytes)
         guard (try? fields.withBytes { (bytes) throws(Errno) in try file.read(into: bytes, at: 0) }) == fieldBytes
         else {
             return nil
         }
-        func number(_ offset: Int) -> UInt64 {
-            fields[offset..<offset + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
-        }
-        let chunkSize = number(16)
-        guard number(8) == key.size, chunkSize > 0, chunkSize < 1 << 40 else { return nil }
+        let chunkSize = number(fields[16..<24])
+        guard number(fields[8..<16]) == key.size, chunkSize > 0, chunkSize < 1 << 40 else { return nil }
         let grid = ChunkGrid(size: key.size, chunkSize: chunkSize)
         let token = MountToken(text: String(decoding: fields[24..<24 + MountToken.hexCount], as: UTF8.self))
         guard header(grid, token) == fields, length == headerBytes + 2 * bitmapBytes(grid) else { return nil }
         let map = MapFile(file: file, grid: grid)
         do throws(Errno) {
+            let isForeign = token != directory.token
             let synced = try map.bitmap(at: headerBytes + bitmapBytes(grid))
-            if token == directory.token {
-                let present = try map.bitmap(at: headerBytes)
-                return Found(
-                    map: map, grid: grid, present: present, isSynced: present.population == synced.population,
-                    hash: map.hash(of: present))
-            }
-            if isOurs {
-                // The bits before the token that vouches for them.
-                try map.replaceWritten(by: synced)
-                try map.write(header(grid, directory.token), at: 0)
-            }
-            return Found(map: map, grid: grid, present: synced, isSynced: true, hash: map.hash(of: synced))
+            let present = isForeign ? synced : try map.bitmap(at: headerBytes)
+            return Found(
+                map: map, grid: grid, present: present, isSynced: present.population == synced.population,
+                isForeign: isForeign, hash: map.hash(of: present))
         } catch {
             return nil
         }
+    }
+
+    /// Makes a map that another mount wrote this one's: what was not synced is struck from it. By the content's writer.
+    func takeOver(_ present: Bitmap, in directory: CacheDirectory) throws(Errno) {
+        // The bits before the token that vouches for them; a hole first, where what was not synced was.
+        let length = Self.headerBytes + 2 * Self.bitmapBytes(grid)
+        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(Self.headerBytes)) }
+        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(length)) }
+        try write(present, at: Self.headerBytes + Self.bitmapBytes(grid))
+        try write(present, at: Self.headerBytes)
+        try write(Self.header(grid, directory.token), at: 0)
     }
 
     private func bitmap(at start: Int) throws(Errno) -> Bitmap {
@@ -117,15 +117,6 @@ struct MapFile: Sendable {
     /// Records the byte of the first bitmap that holds `chunk`. After the chunk was written, by the content's writer.
     func record(_ chunk: Int, byte: UInt8) throws(Errno) {
         try write([byte], at: UInt64(Self.headerBytes + chunk >> 3))
-    }
-
-    private func replaceWritten(by present: Bitmap) throws(Errno) {
-        // A hole first: what is not in the bitmap must be gone.
-        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(Self.headerBytes)) }
-        let length = Self.headerBytes + 2 * Self.bitmapBytes(grid)
-        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(length)) }
-        try write(present, at: Self.headerBytes)
-        try write(present, at: Self.headerBytes + Self.bitmapBytes(grid))
     }
 
     /// Records what was there before the content was synced, and syncs that.

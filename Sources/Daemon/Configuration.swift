@@ -56,7 +56,7 @@ package struct Configuration: Sendable {
     /// What the search for GPUs depends on: the variables of the process.
     package var environment = Environment([:])
     /// Bytes.
-    package var inFlightBytesMax: UInt64 = 64 << 20
+    package var inFlightBytesMax: UInt64 = 128 << 20
     package var logLevel = Logger.Level.info
     /// Whether the kernel may read complete files from the cache by itself, where it can.
     package var passthrough = true

@@ -65,17 +65,23 @@ extension MountService {
             // The tree is known and everything can be fetched: the rest needs no caller.
             _ = try begin("prefetch", request.target, endsWithCaller: false) {
                 [self] (job) throws(MCFSError) -> Empty in
-                try cache.prefetch(contents, progress: job, isCancelled: { job.isCancelled })
+                try prefetch(contents, job)
                 return Empty()
             }
         } else {
-            try cache.prefetch(contents, progress: job, isCancelled: { job.isCancelled })
+            try prefetch(contents, job)
             try job.checkCancellation()
         }
         let seconds = ((ContinuousClock.now - started).inSeconds * 1000).rounded() / 1000
         return PrefetchResult(
             done: !request.background, bytes: contents.clampedSum(\.size), files: contents.count,
             seconds: seconds)
+    }
+
+    /// Who asked for it may cut the power next: it is on the disk, too.
+    private func prefetch(_ contents: [FileContent], _ job: Job) throws(MCFSError) {
+        try cache.prefetch(contents, progress: job, isCancelled: { job.isCancelled })
+        cache.waitUntilSynced()
     }
 
     /// What shows of a mount; of a reference, what the request's GPUs run.

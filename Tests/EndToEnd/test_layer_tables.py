@@ -19,13 +19,13 @@ FILES = {f"shard-{number:02}.bin": 512 * 1024 for number in range(24)}
 
 
 def make_image(tmp_path, registry, repository):
-    """An image with one gzip layer of 12 MiB. - Returns: its reference below the registry, the layer's digest, the files."""
+    """An image with one gzip layer of 12 MiB. - Returns: its reference below the registry, the layer, the files."""
     files = {name: trees.seeded(100 + number, size) for number, (name, size) in enumerate(FILES.items())}
     layout = images.Layout(tmp_path / "layout")
     layer = layout.blob(images.gzipped(images.tar(*files.items())), images.LAYER + "+gzip")
     layout.image([layer])
     images.push(layout.path, registry, repository)
-    return f"{repository}:v1", layer["digest"], files
+    return f"{repository}:v1", layer, files
 
 
 def compare(mountpoint, files):
@@ -42,10 +42,10 @@ def wait_for(what, condition, seconds=60):
 
 
 def test_an_interrupted_mount_leaves_no_table_that_lies(mcfs, registry, fault_proxy, tmp_path):
-    name, digest, files = make_image(tmp_path, registry, "tables/interrupted")
+    name, layer, files = make_image(tmp_path, registry, "tables/interrupted")
     proxy = fault_proxy(registry.url)
     reference = f"oci://{proxy.host}/{name}"
-    proxy.fault({"kind": "stall", "after": 5_000_000, "match": f"/blobs/{digest}", "method": "GET"})
+    proxy.fault({"kind": "stall", "after": 5_000_000, "match": f"/blobs/{layer['digest']}", "method": "GET"})
     mountpoint = mcfs.new_mountpoint()
     first = mcfs.start("mount", reference, mountpoint)
     wait_for("the transfer", lambda: any(entry["bytes"] >= 4_000_000 for entry in proxy.requests))
@@ -91,16 +91,28 @@ def poisoned_layer(data):
     return container(b"mcfsLAYR", 1, [entries[:8], *rest])
 
 
-def poisoned_tree(data):
+def first_sources(layer):
+    """One layer that passes for a plain tar, as version 1 of a tree has its sources."""
+    properties = {
+        "kind": "oci-layer", "digest": layer["digest"], "size": str(layer["size"]), "mediaType": layer["mediaType"],
+        "coding": "tar"}
+    fields = struct.pack("<II", 1, len(properties))
+    for text in (text for row in sorted(properties.items()) for text in row):
+        fields += struct.pack("<I", len(text)) + text.encode()
+    return fields
+
+
+def poisoned_tree(layer):
     """Every file is known by its place, and the layer passes for a plain tar."""
-    sections = sections_of(data)
-    sections[14] = bytes([3]) * len(sections[14])
-    sections[19] = sections[19].replace(struct.pack("<I", 4) + b"gzip", struct.pack("<I", 3) + b"tar")
-    return container(b"mcfsTREE", 1, sections)
+    def change(data):
+        sections = sections_of(data)[:20]
+        sections[14] = bytes([3]) * len(sections[14])
+        return container(b"mcfsTREE", 1, [*sections[:19], first_sources(layer)])
+    return change
 
 
 def test_a_cache_whose_tables_lie_is_mended_at_the_next_start(mcfs, registry, tmp_path):
-    name, _, files = make_image(tmp_path, registry, "tables/poisoned")
+    name, layer, files = make_image(tmp_path, registry, "tables/poisoned")
     reference = f"oci://{registry.host}/{name}"
     mountpoint = mcfs.mount(reference)
     mcfs.umount(mountpoint)
@@ -108,8 +120,8 @@ def test_a_cache_whose_tables_lie_is_mended_at_the_next_start(mcfs, registry, tm
     for path in glob.glob(f"{mcfs.cache}/layers/*.layer"):
         rewrite(path, poisoned_layer)
     for path in glob.glob(f"{mcfs.cache}/trees/*.tree"):
-        rewrite(path, poisoned_tree)
-    subprocess.run(f"rm -rf {mcfs.cache}/blobs/*/* {mcfs.cache}/partial/*/*", shell=True, check=True)
+        rewrite(path, poisoned_tree(layer))
+    subprocess.run(f"rm -rf {mcfs.cache}/blobs/*/* {mcfs.cache}/fresh/*/* {mcfs.cache}/partial/*/*", shell=True, check=True)
     compare(mcfs.mount(reference, at=mountpoint), files)
     with open(os.path.join(mcfs.cache, "daemon.log")) as log:
         said = log.read()
@@ -123,7 +135,8 @@ def test_a_cache_whose_tables_lie_is_mended_at_the_next_start(mcfs, registry, tm
 def test_a_tree_of_an_earlier_format_that_is_right_stays_usable_offline(mcfs, tmp_path):
     data = trees.seeded(7, 300_000)
     layout = images.Layout(tmp_path / "plain")
-    reference = layout.image([layout.blob(images.tar(("weights.bin", data)), images.LAYER)])
+    layer = layout.blob(images.tar(("weights.bin", data)), images.LAYER)
+    reference = layout.image([layer])
     mountpoint = mcfs.mount(reference)
     compare(mountpoint, {"weights.bin": data})
     mcfs.umount(mountpoint)
@@ -132,9 +145,7 @@ def test_a_tree_of_an_earlier_format_that_is_right_stays_usable_offline(mcfs, tm
         rewrite(path, poisoned_layer)
 
     def first_format(tree):
-        sections = sections_of(tree)
-        sections[19] = sections[19].replace(struct.pack("<I", 5) + b"plain", struct.pack("<I", 3) + b"tar")
-        return container(b"mcfsTREE", 1, sections)
+        return container(b"mcfsTREE", 1, [*sections_of(tree)[:19], first_sources(layer)])
 
     for path in glob.glob(f"{mcfs.cache}/trees/*.tree"):
         rewrite(path, first_format)

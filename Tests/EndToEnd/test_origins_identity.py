@@ -92,7 +92,8 @@ def test_two_urls_that_differ_in_their_query_are_two_files(mcfs, parameter):
 
 def test_a_local_file_that_is_rewritten_in_place_with_its_time_kept_is_another_one(mcfs, tmp_path):
     folder = tmp_path / "folder"
-    old, new = trees.seeded(1, 200_000), trees.seeded(2, 200_000)
+    # Large enough to be passed through: of smaller ones the kernel keeps pages, which are right.
+    old, new = trees.seeded(1, 400_000), trees.seeded(2, 400_000)
     trees.write(f"{folder}/weights.bin", old)
     before = os.stat(folder / "weights.bin")
     first = mcfs.mount(folder, options=("--read-only",))

@@ -13,6 +13,7 @@ struct Check {
             findings.add("lost", "the cache cannot be opened again: \(error.message)")
             return
         }
+        cache.waitUntilScanned(Deadline(after: .seconds(20)))
         compareSpace(cache, "after it was opened")
         for sample in Sample.all(fails: true).values.sorted(by: { $0.name < $1.name }) { readLocal(sample, cache) }
         let samples = Sample.all(fails: false)
@@ -23,7 +24,7 @@ struct Check {
             }
         }
         compareSpace(cache, "after everything was read")
-        _ = cache.evict(samples.values.map(\.content.id))
+        _ = cache.evict(samples.values.map(\.content.key))
         compareSpace(cache, "after everything was evicted")
         if cache.usage.bytesUsed != 0 {
             findings.add("space", "\(cache.usage.bytesUsed) bytes are counted after everything was evicted")
@@ -52,7 +53,7 @@ struct Check {
         if used != found { findings.add("space", "\(used) bytes are counted, \(found) are on the disk \(when)") }
     }
 
-    /// Bytes on the disk in folders of the cache, but for maps.
+    /// Bytes on the disk in folders of the cache.
     private static func contentBytes(below directory: String, isTop: Bool = true) -> UInt64 {
         guard let stream = opendir(directory) else { return 0 }
         defer { closedir(stream) }
@@ -66,7 +67,7 @@ struct Check {
             guard name != ".", name != "..", lstat(path, &status) == 0 else { continue }
             if status.st_mode & S_IFMT == S_IFDIR {
                 sum += contentBytes(below: path, isTop: false)
-            } else if !isTop, !name.hasSuffix(".map") {
+            } else if !isTop {
                 sum += UInt64(status.st_blocks) * 512
             }
         }

@@ -80,7 +80,7 @@ struct Workload {
         }
     }
 
-    private func evict(_ name: String, _ cache: ChunkCache) { _ = cache.evict([content(name).id]) }
+    private func evict(_ name: String, _ cache: ChunkCache) { _ = cache.evict([content(name).key]) }
 
     /// As a reader of a compressed layer comes by a file.
     private func pass(_ name: String, _ cache: ChunkCache, announced: Bool) {
