@@ -81,14 +81,19 @@ struct MapFile: Sendable {
         }
     }
 
-    /// Makes a map that another mount wrote this one's: what was not synced is struck from it. By the content's writer.
-    func takeOver(_ present: Bitmap, in directory: CacheDirectory) throws(Errno) {
-        // The bits before the token that vouches for them; a hole first, where what was not synced was.
-        let length = Self.headerBytes + 2 * Self.bitmapBytes(grid)
-        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(Self.headerBytes)) }
-        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(length)) }
-        try write(present, at: Self.headerBytes + Self.bitmapBytes(grid))
-        try write(present, at: Self.headerBytes)
+    /// Makes a map that another mount wrote this one's: what was not synced is struck from its first bitmap. By the content's
+    /// writer. The second stays as it is on the disk, whatever happens meanwhile.
+    func takeOver(_ synced: Bitmap, in directory: CacheDirectory) throws(Errno) {
+        let length = Self.bitmapBytes(grid)
+        if mcfs_punch_hole(file.rawValue, off_t(Self.headerBytes), off_t(length)) != 0 {
+            // Not every file system can.
+            let zeros = [UInt8](repeating: 0, count: 64 << 10)
+            for start in stride(from: 0, to: length, by: zeros.count) {
+                try write(Array(zeros.prefix(length - start)), at: UInt64(Self.headerBytes + start))
+            }
+        }
+        try write(synced, at: Self.headerBytes)
+        // The bits before the token that vouches for them.
         try write(Self.header(grid, directory.token), at: 0)
     }
 

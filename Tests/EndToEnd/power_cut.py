@@ -480,7 +480,8 @@ class Worker:
             given = 0
         expected = {path: set() if path in self.evicted else set(chunks) for path, chunks in self.durable.items()}
         for started, ended, path, chunks in self.acknowledged:
-            if ended <= given and started >= self.evicted.get(path, 0):
+            # What was evicted may be read from the kernel's pages afterwards, which makes nothing local.
+            if ended <= given and path not in self.evicted:
                 weak = self.unsure[path] if self.round.end in CUTS else set()
                 expected[path] |= set(chunks) - weak
         return expected
