@@ -1,5 +1,4 @@
 import Glibc
-internal import Crypto
 package import MCFSCore
 
 /// A whole content that passes by and is written to a file of its own, then takes its place.
