@@ -10,8 +10,8 @@ final class WorkQueue: Sendable {
     }
 
     private let state = Guarded(State())
-    /// For who waits for the end; the threads wait for `state`.
-    private let drained = Guarded(())
+    /// How often nothing was left to do: for who waits for the end; the threads wait for `state`.
+    private let drained = Guarded(0)
 
     /// - Throws: where the system gives no thread.
     init(_ name: String, threads: Int) throws(Errno) {
@@ -23,7 +23,7 @@ final class WorkQueue: Sendable {
                         state.running -= 1
                         return state.running == 0 && state.head == state.waiting.count
                     }
-                    if isIdle { drained.update { _ in } }
+                    if isIdle { drained.update { $0 += 1 } }
                 }
             }
         }
