@@ -13,7 +13,10 @@ extension Blob {
     func keepForHashing(_ chunk: Int, _ buffer: MemoryBuffer, _ state: inout State) -> Bool {
         guard !state.isComplete, let count = state.file?.hashing?.count else { return false }
         let room = Int(Self.unhashedBytesMax / grid.chunkSize)
-        if chunk >= count, chunk < count + room, state.unhashed.count < room { state.unhashed[chunk] = buffer }
+        // Only what will be hashed soon: all before it is there.
+        if chunk >= count, chunk < count + room, state.present.containsAll(count..<chunk) {
+            state.unhashed[chunk] = buffer
+        }
         guard !state.isHashing, count == grid.chunkCount || state.present[count] else { return false }
         state.isHashing = true
         return true
@@ -65,6 +68,8 @@ extension Blob {
         let isRight = slice.hashing.takeDigest() == id.bytes
         state.withLock { $0.isHashing = false }
         write { [self] in
+            // In its table until then.
+            defer { withExtendedLifetime(use) {} }
             if let doubt = slice.doubt { judge(doubt, isRight: isRight) } else { judge(slice.file, isRight: isRight) }
         }
     }

@@ -266,7 +266,7 @@ extension Blob {
             context.observer?.foundCorrupt(key, error, reads, wasServed: false)
             return
         }
-        context.directory.remove(doubt.name)
+        context.removeWhole(doubt.name, size: doubt.size)
         context.removeUnproven(id)
         context.space.set(ContentKey(id, size: doubt.size), bytes: 0, diskBytes: 0)
         state.withLock { state in

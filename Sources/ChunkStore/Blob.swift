@@ -199,6 +199,8 @@ extension Blob {
     func claim(_ chunks: Range<Int>) -> [Int] {
         state.withLock { state in
             guard !state.isComplete, state.doubt == nil else { return [] }
+            // What was wrong twice is not fetched over and over.
+            if let failure = state.failure, failure.until > ContinuousClock.now { return [] }
             return chunks.filter { !state.present[$0] && state.claimed.insert($0) }
         }
     }

@@ -98,9 +98,17 @@ final class BlobContext: Sendable {
         // The map first: a map without its file is nothing, a file of holes with an old map would be wrong.
         directory.remove(CacheDirectory.map(key))
         directory.remove(CacheDirectory.partial(key))
-        directory.remove(directory.fresh(key.id))
-        directory.remove(CacheDirectory.blob(key.id))
-        removeUnproven(key.id)
+        // The names of whole contents have no size: one of another size is another content.
+        removeWhole(directory.fresh(key.id), size: key.size)
+        removeWhole(CacheDirectory.blob(key.id), size: key.size)
+        if directory.status(CacheDirectory.unproven(key.id)).map({ UInt64($0.st_size) == key.size }) ?? false {
+            removeUnproven(key.id)
+        }
+    }
+
+    /// Removes a file that holds a whole content of this size.
+    func removeWhole(_ name: String, size: UInt64) {
+        if let status = directory.status(name), UInt64(status.st_size) == size { directory.remove(name) }
     }
 
     func removeUnproven(_ id: BlobID) {

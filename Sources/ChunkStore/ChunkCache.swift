@@ -73,7 +73,12 @@ package final class ChunkCache: ContentSink {
         link.set(self)
         context.set(observer: self, table: table)
         do throws(Errno) {
-            try startThread("mcfs-scan") { [table] in start.scan { table.use($0).blob.clearPartial() } }
+            try startThread("mcfs-scan") { [table] in
+                start.scan { key in
+                    let use = table.use(key)
+                    withExtendedLifetime(use) { use.blob.clearPartial() }
+                }
+            }
             try startThread("mcfs-evict") { [evictor] in evictor.run() }
             try startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
             try flusher.start(every: configuration.syncInterval)
@@ -160,7 +165,8 @@ package final class ChunkCache: ContentSink {
     package func evict(_ contents: [ContentKey]) -> UInt64 {
         contents.reduce(0) { sum, key in
             overflow.remove(key)
-            return sum + table.use(key).blob.evict()
+            let use = table.use(key)
+            return sum + withExtendedLifetime(use) { use.blob.evict() }
         }
     }
 

@@ -36,7 +36,11 @@ struct Evictor: Sendable {
             if keys.isEmpty { break }
             for key in keys {
                 guard space.isAbove(bytes) else { break }
-                let gone = mayGo(key) ? table.use(key).blob.evict() : 0
+                var gone: UInt64 = 0
+                if mayGo(key) {
+                    let use = table.use(key)
+                    gone = withExtendedLifetime(use) { use.blob.evict() }
+                }
                 freed += gone
                 if gone == 0 { skipped.insert(key) }
             }

@@ -11,7 +11,7 @@ private let digits = Array("0123456789abcdefghij".utf8)
 struct HostileContentTests {
     @Test("who lists a known digest with another size gets an error, and takes nothing from those who have it")
     func otherSize() throws {
-        let fixture = CacheFixture()
+        let fixture = CacheFixture(readDeadline: .milliseconds(300))
         let cache = try fixture.open()
         defer { fixture.close(cache) }
         let content = CacheFixture.digested(MemorySource(digits))
@@ -24,6 +24,14 @@ struct HostileContentTests {
                 id: content.id, size: size, source: MemorySource(Array(repeating: 7, count: 30)), offset: 0)
             #expect(throws: MCFSError.self) { try cache.open(lie).bytes(0, 1) }
             #expect(cache.localBytes(of: lie.id, size: size) == 0)
+            #expect(throws: MCFSError.self) {
+                try cache.prefetch([lie], progress: Progress(), isCancelled: { false })
+            }
+            for _ in 0..<2 { _ = cache.evict([lie.key]) }
+            let shard = [content.id.bytes[0]].hex
+            #expect(
+                FileManager.default.fileExists(
+                    atPath: "\(fixture.directory.path)/blobs/\(shard)/\(content.id)"))
         }
         let gone = FileContent(id: content.id, size: 20, source: MemorySource([]), offset: 0)
         #expect(try cache.open(gone).all == digits)
