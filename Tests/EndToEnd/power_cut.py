@@ -473,11 +473,10 @@ class Worker:
 
     def _expected(self):
         """What must be local now, by path."""
-        if self.round.is_bounded:
+        # A content whose sync fails is thrown away, with what of it was synced before.
+        if self.round.is_bounded or self.round.failing_sync:
             return {path: set() for path in self.contents.files}
         given = self.cut_at - FLUSH_SECONDS if self.round.end in CUTS else float("inf")
-        if self.round.failing_sync:
-            given = 0
         expected = {path: set() if path in self.evicted else set(chunks) for path, chunks in self.durable.items()}
         for started, ended, path, chunks in self.acknowledged:
             # What was evicted may be read from the kernel's pages afterwards, which makes nothing local.
