@@ -65,8 +65,11 @@ extension Blob {
         guard slice.hashing.count == slice.grid.chunkCount else {
             return context.hashing.add { use.blob.hashSlice(use) }
         }
-        let isRight = slice.hashing.takeDigest() == id.bytes
+        let digest = slice.hashing.takeDigest()
         state.withLock { $0.isHashing = false }
+        // Taken already: it is being judged.
+        guard let digest else { return }
+        let isRight = digest == id.bytes
         write { [self] in
             // In its table until then.
             defer { withExtendedLifetime(use) {} }
@@ -91,7 +94,8 @@ extension Blob {
         let most = first + max(1, Int(Self.sliceBytes / grid.chunkSize))
         var end = first
         while end < min(most, grid.chunkCount), state.present[end] { end += 1 }
-        guard end > first else {
+        // All may be hashed already, by an earlier start, and only the digest be missing.
+        guard end > first || first == grid.chunkCount else {
             state.isHashing = false
             return nil
         }
