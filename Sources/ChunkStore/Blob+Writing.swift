@@ -222,7 +222,7 @@ extension Blob {
             }
             guard let ready else { return }
             // Now it can get its name.
-            context.dirty.add(key)
+            context.dirty.add(key, holding: context.table?.hold(self))
             answer(ready)
         } else if state.withLock({ $0.file === file && !$0.isComplete }) {
             foundWrong()

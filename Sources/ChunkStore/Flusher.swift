@@ -7,6 +7,8 @@ import Synchronization
 final class DirtyContents: Sendable {
     private struct State {
         var keys: Set<ContentKey> = []
+        /// Those whose digest is known to be right, which only their blob knows until they have their name.
+        var held: [BlobUse] = []
         /// Flushes that began, and that are done.
         var begun = 0
         var done = 0
@@ -16,8 +18,9 @@ final class DirtyContents: Sendable {
 
     private let state = Guarded(State())
 
-    func add(_ key: ContentKey) {
+    func add(_ key: ContentKey, holding use: BlobUse? = nil) {
         let isFirst = state.withLock { state in
+            if let use { state.held.append(use) }
             defer { state.keys.insert(key) }
             return state.keys.isEmpty
         }
@@ -25,14 +28,17 @@ final class DirtyContents: Sendable {
     }
 
     /// Waits until there are some, then for `interval` more, or until somebody waits for them, or for the end.
-    func take(after interval: Duration) -> (keys: Set<ContentKey>, isLast: Bool) {
+    func take(after interval: Duration) -> (keys: Set<ContentKey>, held: [BlobUse], isLast: Bool) {
         _ = state.wait { $0.keys.isEmpty && !$0.isHurried && !$0.hasEnded ? nil : true }
         _ = state.wait(until: Deadline(after: interval)) { $0.hasEnded || $0.isHurried ? true : nil }
         return state.withLock { state in
-            defer { state.keys = [] }
+            defer {
+                state.keys = []
+                state.held = []
+            }
             state.isHurried = false
             state.begun += 1
-            return (state.keys, state.hasEnded)
+            return (state.keys, state.held, state.hasEnded)
         }
     }
 
@@ -78,12 +84,12 @@ final class Flusher: Sendable {
 
     private func run(every interval: Duration) {
         while true {
-            let (dirty, isLast) = context.dirty.take(after: interval)
+            let (dirty, held, isLast) = context.dirty.take(after: interval)
             let keys = Array(dirty)
             for start in stride(from: 0, to: keys.count, by: Self.batchCount) {
                 flush(keys[start..<min(start + Self.batchCount, keys.count)])
             }
-            context.dirty.flushed()
+            withExtendedLifetime(held) { context.dirty.flushed() }
             if isLast { break }
         }
         isRunning.update { $0 = false }
