@@ -277,7 +277,16 @@ extension Blob {
     }
 
     private func adoptProven(_ doubt: Doubt) {
-        guard (try? context.directory.rename(doubt.name, context.directory.fresh(id))) != nil else { return }
+        do throws(Errno) { try context.directory.rename(doubt.name, context.directory.fresh(id)) } catch {
+            // It stays in doubt for the next start; who waits gets the bytes from the origin.
+            couldNotKeep(error, "move files in")
+            state.withLock { state in
+                state.doubt = nil
+                wantAgain(&state)
+            }
+            context.observer?.wantsChunks(key)
+            return
+        }
         context.removeUnproven(id)
         let ready = state.withLock { state in
             state.file = doubt.file
@@ -339,13 +348,12 @@ extension Blob {
     struct Unsynced: Sendable {
         let file: StoredFile
         let present: Bitmap
-        let isWhole: Bool
     }
 
     /// What is there now and may not be on disk; nil: nothing.
     var unsynced: Unsynced? {
         state.withLock { state in
-            state.file.map { Unsynced(file: $0, present: state.present, isWhole: state.map == nil && state.isComplete) }
+            state.file.map { Unsynced(file: $0, present: state.present) }
         }
     }
 

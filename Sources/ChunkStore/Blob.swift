@@ -112,13 +112,15 @@ final class Blob: Sendable {
         self.state = Lock(state)
     }
 
-    /// It is in its table now: what was found of it counts.
+    /// It is in its table now: what was found of it counts. As the writer: another thread may store already.
     func wasLoaded() {
-        let (bytes, diskBytes) = state.withLock { (localBytes(of: $0), bytesOnDisk(of: $0)) }
-        if key.size > 0, context.space.localBytes(key) ?? 0 != bytes {
-            context.space.set(key, bytes: bytes, diskBytes: diskBytes)
+        write { [self] in
+            let (bytes, diskBytes) = state.withLock { (localBytes(of: $0), bytesOnDisk(of: $0)) }
+            if key.size > 0, context.space.localBytes(key) ?? 0 != bytes {
+                context.space.set(key, bytes: bytes, diskBytes: diskBytes)
+            }
+            sweep(litter)
         }
-        if !litter.isEmpty { write { [self] in sweep(litter) } }
         judgeLoaded()
     }
 

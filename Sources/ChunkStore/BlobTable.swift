@@ -85,10 +85,10 @@ final class BlobTable: Sendable {
 
     fileprivate func release(_ blob: Blob) {
         // The last reference to a content must go outside of the lock: it closes files.
-        let gone = state.withLock { state -> [Blob] in
-            guard let uses = state.entries[blob.key]?.uses else { return [] }
+        let gone = state.withLock { state -> [Blob]? in
+            guard let uses = state.entries[blob.key]?.uses else { return nil }
             state.entries[blob.key]?.uses = uses - 1
-            if uses > 1 { return [] }
+            if uses > 1 { return nil }
             state.clock += 1
             state.entries[blob.key]?.putDown = state.clock
             state.idle.append((blob.key, state.clock))
@@ -96,7 +96,8 @@ final class BlobTable: Sendable {
             return Self.trim(&state, to: idleMax)
         }
         withExtendedLifetime(gone) {}
-        if state.withLock({ $0.idleCount > 0 }) { context.space.mayHaveRoom() }
+        // What nobody uses may be evicted.
+        if gone != nil { context.space.mayHaveRoom() }
     }
 
     /// Takes out those that were put down longest ago.
