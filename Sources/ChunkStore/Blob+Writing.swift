@@ -62,7 +62,7 @@ extension Blob {
             }
             return adopt(.bytes(buffer), room)
         }
-        guard room != nil else { return false }
+        guard room != nil, mayKeep else { return false }
         do throws(Errno) {
             let (file, map) = try fileForWriting()
             try file.descriptor.write(UnsafeRawBufferPointer(buffer.bytes), at: grid.range(of: chunk).lowerBound)
@@ -87,6 +87,8 @@ extension Blob {
         if hashes { hashLater() }
         return true
     }
+
+    private var mayKeep: Bool { state.withLock { !$0.isUnreadable } }
 
     /// The partial file and its map, made where they are not there.
     private func fileForWriting() throws(Errno) -> (file: StoredFile, map: MapFile) {
@@ -120,7 +122,7 @@ extension Blob {
     /// Removes files of a part of it that do not count: nothing else names them.
     func clearPartial() {
         write { [self] in
-            guard state.withLock({ $0.map == nil }) else { return }
+            guard state.withLock({ $0.map == nil && !$0.isUnreadable }) else { return }
             // The map first, as everywhere.
             context.directory.remove(CacheDirectory.map(key))
             context.directory.remove(CacheDirectory.partial(key))
@@ -151,7 +153,7 @@ extension Blob {
             if case .file(_, let temporary) = whole { directory.remove(temporary) }
             return true
         }
-        guard room != nil else { return false }
+        guard room != nil, mayKeep else { return false }
         let descriptor: OwnedDescriptor
         do throws(Errno) {
             switch whole {
@@ -322,6 +324,7 @@ extension Blob {
             defer {
                 state.file = nil
                 state.map = nil
+                state.isUnreadable = false
                 state.present.removeAll()
                 state.served.removeAll()
                 state.unhashed = [:]

@@ -26,6 +26,8 @@ final class Blob: Sendable {
         var isComplete = false
         /// A file that must be hashed before anything is read.
         var doubt: Doubt?
+        /// What is local could not be looked at: what comes is given out from memory, and the files stay as they are.
+        var isUnreadable = false
         /// Chunks that a fetch has been asked for.
         var claimed: Bitmap
         /// Chunks that were given out before the digest was known.
@@ -88,13 +90,22 @@ final class Blob: Sendable {
         self.key = key
         self.context = context
         var litter: [String] = []
-        let found = isKnownMissing || key.size == 0 ? nil : context.find(key, &litter)
+        var found: BlobContext.Found?
+        var failure: Errno?
+        if !isKnownMissing, key.size > 0 {
+            do throws(Errno) { found = try context.find(key, &litter) } catch { failure = error }
+        }
         self.litter = litter
+        if let failure {
+            context.observer?.couldNotKeep(
+                key, MCFSError(localIO: "open files of the cache directory \(context.directory.path)", failure))
+        }
         let grid = found?.map?.grid ?? ChunkGrid(size: key.size, chunkSize: chunkSize)
         self.grid = grid
         let empty = Bitmap(count: grid.chunkCount)
         var state = State(present: empty, claimed: empty, served: empty)
         state.isComplete = key.size == 0
+        state.isUnreadable = failure != nil
         switch found {
         case .whole(let file):
             state.file = file
@@ -115,6 +126,7 @@ final class Blob: Sendable {
     /// It is in its table now: what was found of it counts. As the writer: another thread may store already.
     func wasLoaded() {
         write { [self] in
+            if state.withLock({ $0.isUnreadable }) { return }
             let (bytes, diskBytes) = state.withLock { (localBytes(of: $0), bytesOnDisk(of: $0)) }
             if key.size > 0, context.space.localBytes(key) ?? 0 != bytes {
                 context.space.set(key, bytes: bytes, diskBytes: diskBytes)

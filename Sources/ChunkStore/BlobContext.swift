@@ -62,9 +62,10 @@ final class BlobContext: Sendable {
     /// What there is of a content. Changes nothing: another thread may have been faster, and be writing.
     ///
     /// - Parameter litter: gets files that cannot be what they should.
-    func find(_ key: ContentKey, _ litter: inout [String]) -> Found? {
+    /// - Throws: where that cannot be told: no descriptor is left, the disk fails.
+    func find(_ key: ContentKey, _ litter: inout [String]) throws(Errno) -> Found? {
         for name in [CacheDirectory.blob(key.id), directory.fresh(key.id)] {
-            guard let (file, size) = try? directory.openOurs(name, O_RDONLY) else { continue }
+            guard let (file, size) = try directory.openOurs(name, O_RDONLY) else { continue }
             if size == key.size { return .whole(StoredFile(file, space: space)) }
             // Cut off, or the content itself while the one asked for does not exist: its digest tells.
             if let doubt = doubt(key.id, file, name, size) { return .doubtful(doubt) }
@@ -72,14 +73,14 @@ final class BlobContext: Sendable {
         }
         if unproven.withLock({ $0.contains(key.id) }) {
             let name = CacheDirectory.unproven(key.id)
-            if let (file, size) = try? directory.openOurs(name, O_RDONLY), size == key.size,
+            if let (file, size) = try directory.openOurs(name, O_RDONLY), size == key.size,
                 let doubt = doubt(key.id, file, name, size)
             {
                 return .doubtful(doubt)
             }
         }
-        if let map = MapFile.open(key, in: directory), map.present.population > 0,
-            let (file, size) = try? directory.openOurs(CacheDirectory.partial(key), O_RDWR), size == key.size
+        if let map = try MapFile.open(key, in: directory), map.present.population > 0,
+            let (file, size) = try directory.openOurs(CacheDirectory.partial(key), O_RDWR), size == key.size
         {
             let hashing = StoredFile.Hashing(key.id, size: key.size, from: map.hash)
             return .partial(StoredFile(file, space: space, hashing: hashing), map)

@@ -62,8 +62,10 @@ struct CacheDirectory: Sendable {
         let file: OwnedDescriptor
         do throws(Errno) { file = try open(name, flags) } catch {
             if error == .noEntry { return nil }
-            if error.rawValue == ELOOP || error.rawValue == ENXIO { remove(name) }
-            throw error
+            // A link, a socket, a folder.
+            guard [ELOOP, ENXIO, EISDIR].contains(error.rawValue) else { throw error }
+            remove(name)
+            return nil
         }
         let status = try file.status()
         guard Self.isOurs(status) else {

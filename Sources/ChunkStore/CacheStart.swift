@@ -103,9 +103,11 @@ struct CacheStart: Sendable {
     ///   to write it.
     func scan(clear: (ContentKey) -> Void) {
         var found = young
+        // A partial file beside a whole one is what a kill between two calls left.
+        let fresh = Set(young.map(\.key))
         for shard in CacheDirectory.shards {
             let whole = Self.whole(in: "blobs/\(shard)", of: directory)
-            found += partial(in: "partial/\(shard)", besides: Set(whole.map(\.key)), clear)
+            found += partial(in: "partial/\(shard)", besides: fresh.union(whole.map(\.key)), clear)
             found += whole
         }
         space.scanned(found)
@@ -123,11 +125,12 @@ struct CacheStart: Sendable {
             keys.insert(key)
         }
         for key in keys {
-            let name = CacheDirectory.partial(key)
-            if !whole.contains(key),
-                let status = directory.status(name), CacheDirectory.isOurs(status),
-                UInt64(status.st_size) == key.size, let map = MapFile.open(key, in: directory),
-                map.present.population > 0
+            let map: MapFile.Found?
+            // What cannot be looked at now is left alone: it is there when it is opened.
+            do throws(Errno) { map = try MapFile.open(key, in: directory) } catch { continue }
+            if !whole.contains(key), let map, map.present.population > 0,
+                let status = directory.status(CacheDirectory.partial(key)), CacheDirectory.isOurs(status),
+                UInt64(status.st_size) == key.size
             {
                 if !map.isSynced { dirty.add(key) }
                 let blocks = status.st_blocks + (directory.status(CacheDirectory.map(key))?.st_blocks ?? 0)

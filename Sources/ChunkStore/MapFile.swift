@@ -56,8 +56,9 @@ struct MapFile: Sendable {
     /// Opens the map of a content that is there. Changes nothing.
     ///
     /// - Returns: nil where there is no map that is whole.
-    static func open(_ key: ContentKey, in directory: CacheDirectory) -> Found? {
-        guard let (file, length) = try? directory.openOurs(CacheDirectory.map(key), O_RDWR) else { return nil }
+    /// - Throws: where that cannot be told.
+    static func open(_ key: ContentKey, in directory: CacheDirectory) throws(Errno) -> Found? {
+        guard let (file, length) = try directory.openOurs(CacheDirectory.map(key), O_RDWR) else { return nil }
         var fields = [UInt8](repeating: 0, count: fieldBytes)
         guard (try? fields.withBytes { (bytes) throws(Errno) in try file.read(into: bytes, at: 0) }) == fieldBytes
         else {
@@ -69,16 +70,12 @@ struct MapFile: Sendable {
         let token = MountToken(text: String(decoding: fields[24..<24 + MountToken.hexCount], as: UTF8.self))
         guard header(grid, token) == fields, length == headerBytes + 2 * bitmapBytes(grid) else { return nil }
         let map = MapFile(file: file, grid: grid)
-        do throws(Errno) {
-            let isForeign = token != directory.token
-            let synced = try map.bitmap(at: headerBytes + bitmapBytes(grid))
-            let present = isForeign ? synced : try map.bitmap(at: headerBytes)
-            return Found(
-                map: map, grid: grid, present: present, isSynced: present.population == synced.population,
-                isForeign: isForeign, hash: map.hash(of: present))
-        } catch {
-            return nil
-        }
+        let isForeign = token != directory.token
+        let synced = try map.bitmap(at: headerBytes + bitmapBytes(grid))
+        let present = isForeign ? synced : try map.bitmap(at: headerBytes)
+        return Found(
+            map: map, grid: grid, present: present, isSynced: present.population == synced.population,
+            isForeign: isForeign, hash: map.hash(of: present))
     }
 
     /// Makes a map that another mount wrote this one's: what was not synced is struck from its first bitmap. By the content's
