@@ -148,25 +148,26 @@ extension Blob {
     /// - Returns: whether it could be kept, or is there.
     func adopt(_ whole: Whole, _ room: SpaceReservation?) -> Bool {
         let directory = context.directory
-        let name = directory.fresh(id)
         if state.withLock({ $0.isComplete }) {
             if case .file(_, let temporary) = whole { directory.remove(temporary) }
             return true
         }
         guard room != nil, mayKeep else { return false }
+        // Under a name of its own until it is whole: a short file must not pass for a content.
         let descriptor: OwnedDescriptor
+        let temporary: String
         do throws(Errno) {
             switch whole {
             case .bytes(let buffer):
-                directory.remove(name)
-                descriptor = try directory.create(name)
+                temporary = "tmp/\(id).\(key.size)"
+                directory.remove(temporary)
+                descriptor = try directory.create(temporary)
                 try descriptor.write(UnsafeRawBufferPointer(buffer.bytes), at: 0)
-            case .file(let file, let temporary):
-                try directory.rename(temporary, name)
-                descriptor = file
+            case .file(let file, let name): (descriptor, temporary) = (file, name)
             }
+            try directory.rename(temporary, directory.fresh(id))
         } catch {
-            directory.remove(name)
+            directory.remove("tmp/\(id).\(key.size)")
             couldNotKeep(error, "write to")
             return false
         }
