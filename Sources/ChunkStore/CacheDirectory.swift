@@ -9,7 +9,7 @@ import MCFSCore
 ///     partial/AB/ID.SIZE        a content of which not all is there, or not yet checked and synced; the length is the file's
 ///     partial/AB/ID.SIZE.map    which chunks of it are there, and which are synced (`MapFile`)
 ///     unproven/ID               a whole content that another mount wrote: to be hashed before it is used
-///     tmp/N                     a whole content being written
+///     tmp/…                     a whole content being written
 ///
 /// AB are the first two hex digits of the identity. Files move by rename, which keeps their inode. Nothing here is followed
 /// that is a link, or believed that is no plain file of ours.
