@@ -1,4 +1,3 @@
-internal import Glibc
 internal import MCFSCore
 
 /// Reads a range of a source on a thread of its own and hands the bytes to the calling one, which may take its time:
@@ -16,16 +15,12 @@ enum ByteStream {
         _ body: ([UInt8]) throws(MCFSError) -> Bool
     ) throws(MCFSError) {
         let queue = ByteQueue(name: source.name, bytesMax: queueBytesMax, deadline: deadline)
-        try startThread {
-            let result: Result<Void, MCFSError>
-            do throws(MCFSError) {
-                try source.read(range, deadline: deadline, into: queue)
-                result = .success(())
-            } catch {
-                result = .failure(error)
+        do throws(Errno) {
+            try startThread("mcfs-layer") {
+                queue.finish(
+                    Result { () throws(MCFSError) in try source.read(range, deadline: deadline, into: queue) })
             }
-            queue.finish(result)
-        }
+        } catch { throw MCFSError(noThread: error) }
         defer { queue.cancel() }
         while let pieces = try queue.next() {
             for piece in pieces {
@@ -35,26 +30,5 @@ enum ByteStream {
                 guard try body(piece) else { return }
             }
         }
-    }
-
-    private final class Work: Sendable {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-
-    private static func startThread(_ body: @escaping @Sendable () -> Void) throws(MCFSError) {
-        let work = Unmanaged.passRetained(Work(body))
-        var thread = pthread_t()
-        let error = pthread_create(
-            &thread, nil,
-            { argument in
-                if let argument { Unmanaged<Work>.fromOpaque(argument).takeRetainedValue().body() }
-                return nil
-            }, work.toOpaque())
-        guard error == 0 else {
-            work.release()
-            throw MCFSError(.failed, "cannot start a thread: \(Errno(rawValue: error))", cause: Errno(rawValue: error))
-        }
-        pthread_detach(thread)
     }
 }

@@ -1,4 +1,3 @@
-internal import Glibc
 internal import Logging
 internal import MCFSCore
 internal import Synchronization
@@ -158,33 +157,15 @@ struct HTTPCrawl {
                 }
             }
         }
-        var threads: [pthread_t] = []
-        for _ in 1..<max(2, min(requestsMax, items.count)) {
-            guard let thread = start({ job.work(job) }) else { break }
-            threads.append(thread)
+        // Fewer where the system gives no more: this thread does what is left.
+        let threads = (1..<max(2, min(requestsMax, items.count))).compactMap { _ in
+            try? startThread("mcfs-crawl") { job.work(job) }
         }
         job.work(job)
-        for thread in threads { pthread_join(thread, nil) }
+        for thread in threads { thread.join() }
         let state = job.state.withLock { $0 }
         if let error = state.error { throw error }
         return state.outputs.compactMap { $0 }
-    }
-
-    private static func start(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
-        final class Box: Sendable {
-            let body: @Sendable () -> Void
-            init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-        }
-        var thread = pthread_t()
-        let box = Unmanaged.passRetained(Box(body))
-        let result = pthread_create(
-            &thread, nil,
-            { argument in
-                if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
-                return nil
-            }, box.toOpaque())
-        if result != 0 { box.release() }
-        return result == 0 ? thread : nil
     }
 }
 

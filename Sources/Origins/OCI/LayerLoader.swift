@@ -1,5 +1,4 @@
 internal import Catalog
-internal import Foundation
 internal import Logging
 internal import MCFSCore
 internal import OCI
@@ -54,18 +53,13 @@ struct LayerLoader {
     private func read(_ missing: [Descriptor]) throws(MCFSError) -> [Digest: Layer] {
         guard !missing.isEmpty else { return [:] }
         let work = Work(count: missing.count)
-        let finished = DispatchGroup()
-        for _ in 1..<max(2, min(Self.threadsMax, missing.count)) {
-            finished.enter()
-            let thread = Thread {
-                work.run { index throws(MCFSError) in try self.index(missing[index]) }
-                finished.leave()
-            }
-            thread.name = "mcfs-layers"
-            thread.start()
+        let body: @Sendable () -> Void = { work.run { index throws(MCFSError) in try self.index(missing[index]) } }
+        // Fewer where the system gives no more: this thread does what is left.
+        let threads = (1..<max(2, min(Self.threadsMax, missing.count))).compactMap { _ in
+            try? startThread("mcfs-layers", body)
         }
-        work.run { index throws(MCFSError) in try self.index(missing[index]) }
-        finished.wait()
+        body()
+        for thread in threads { thread.join() }
         let layers = try work.results()
         return Dictionary(zip(missing.map(\.digest), layers)) { first, _ in first }
     }
