@@ -44,7 +44,7 @@ extension Blob {
     ///
     /// - Parameter room: of which the chunk may take its part; nil: there is none.
     /// - Returns: whether it could be kept, or nobody needs it.
-    func store(_ chunk: Int, _ buffer: MemoryBuffer, _ room: SpaceReservation?) -> Bool {
+    func store(_ chunk: Int, _ buffer: MemoryBuffer, _ room: Reservation?) -> Bool {
         let isWanted = state.withLock { state in
             if !state.isComplete && !state.present[chunk] { return true }
             state.claimed.remove(chunk)
@@ -146,7 +146,7 @@ extension Blob {
     /// Takes over a whole content whose digest is right, if it has one.
     ///
     /// - Returns: whether it could be kept, or is there.
-    func adopt(_ whole: Whole, _ room: SpaceReservation?) -> Bool {
+    func adopt(_ whole: Whole, _ room: Reservation?) -> Bool {
         let directory = context.directory
         if state.withLock({ $0.isComplete }) {
             if case .file(_, let temporary) = whole { directory.remove(temporary) }
@@ -197,7 +197,7 @@ extension Blob {
     }
 
     /// The same from outside of the writer; blocks until it is done.
-    func adoptAndWait(_ whole: Whole, _ room: SpaceReservation?) {
+    func adoptAndWait(_ whole: Whole, _ room: Reservation?) {
         writeAndWait { [self] in
             if !adopt(whole, room), case .file(_, let temporary) = whole { context.directory.remove(temporary) }
         }

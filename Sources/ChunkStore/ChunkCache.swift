@@ -304,7 +304,7 @@ extension ChunkCache {
     /// Keeps a piece that came, or gives it to those who wait. On a thread of `writers`; `then` is called at its end, maybe on
     /// another.
     private func store(
-        _ piece: FetchPiece, _ buffer: MemoryBuffer, _ room: SpaceReservation?, then: @escaping @Sendable () -> Void
+        _ piece: FetchPiece, _ buffer: MemoryBuffer, _ room: Reservation?, then: @escaping @Sendable () -> Void
     ) {
         let blob = piece.use.blob
         let diskBytes = piece.diskBytes

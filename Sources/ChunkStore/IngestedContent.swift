@@ -20,7 +20,7 @@ final class IngestedContent: ContentWriter {
     private var memory: [UInt8] = []
     private var file: (descriptor: OwnedDescriptor, name: String)?
     /// What it will take on disk; nil: there is no room, and it is only hashed.
-    private let room: SpaceReservation?
+    private let room: Reservation?
     private var isKept = true
 
     init(_ cache: ChunkCache, id: BlobID?, size: UInt64) {

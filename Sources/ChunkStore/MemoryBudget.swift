@@ -1,5 +1,4 @@
 import MCFSCore
-import Synchronization
 
 /// Bounds the bytes that were asked of origins and are not on disk yet. Reserved before the request goes out, on the thread
 /// that makes it: nothing waits once bytes come.
@@ -19,7 +18,7 @@ final class MemoryBudget: Sendable {
     /// Waits until there is room. More than the whole budget is granted when nothing else is reserved.
     ///
     /// - Returns: nil at the deadline.
-    func reserve(_ bytes: UInt64, until deadline: Deadline) -> MemoryReservation? {
+    func reserve(_ bytes: UInt64, until deadline: Deadline) -> Reservation? {
         let number = state.withLock { state in
             state.next += 1
             state.waiting.append(state.next)
@@ -32,32 +31,7 @@ final class MemoryBudget: Sendable {
         }
         // The next one's turn.
         state.update { state in state.waiting.removeAll { $0 == number } }
-        return isGranted == true ? MemoryReservation(self, bytes) : nil
-    }
-
-    fileprivate func giveBack(_ bytes: UInt64) {
-        if bytes > 0 { state.update { $0.used -= bytes } }
-    }
-}
-
-/// A part of the budget. What is left of it is given back when this goes.
-final class MemoryReservation: Sendable {
-    private let budget: MemoryBudget
-    private let left: Lock<UInt64>
-
-    fileprivate init(_ budget: MemoryBudget, _ bytes: UInt64) {
-        self.budget = budget
-        left = Lock(bytes)
-    }
-
-    deinit { budget.giveBack(left.withLock { $0 }) }
-
-    func release(_ bytes: UInt64) {
-        budget.giveBack(
-            left.withLock { left in
-                let part = min(left, bytes)
-                left -= part
-                return part
-            })
+        guard isGranted == true else { return nil }
+        return Reservation(bytes) { [state] bytes in state.update { $0.used -= bytes } }
     }
 }

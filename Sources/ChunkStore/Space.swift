@@ -83,7 +83,7 @@ extension Space {
     ///   - bytes: 0: nothing; it is forgotten.
     ///   - diskBytes: what its files take.
     ///   - room: what it grew by was promised there.
-    func set(_ key: ContentKey, bytes: UInt64, diskBytes: UInt64, from room: SpaceReservation? = nil) {
+    func set(_ key: ContentKey, bytes: UInt64, diskBytes: UInt64, from room: Reservation? = nil) {
         update { state in
             state.changedWhileScanning?.insert(key)
             let before = state.slot(of: key).map { state.records[Int($0)].diskBytes } ?? 0
@@ -180,31 +180,6 @@ extension Space {
 
 // MARK: - Room
 
-/// Room on the disk that was promised to somebody. What is not used is given back when this goes.
-final class SpaceReservation: Sendable {
-    private let space: Space
-    private let left: Lock<UInt64>
-
-    fileprivate init(_ space: Space, _ bytes: UInt64) {
-        self.space = space
-        left = Lock(bytes)
-    }
-
-    deinit { space.giveBack(left.withLock { $0 }) }
-
-    /// So much will not be written.
-    func release(_ bytes: UInt64) { space.giveBack(take(bytes)) }
-
-    /// - Returns: what of it is left to take.
-    fileprivate func take(_ bytes: UInt64) -> UInt64 {
-        left.withLock { left in
-            let part = min(left, bytes)
-            left -= part
-            return part
-        }
-    }
-}
-
 extension Space {
     /// Bytes on disk of what is there and known.
     var used: UInt64 { state.withLock { $0.used } }
@@ -215,7 +190,7 @@ extension Space {
     /// Waits until there is room.
     ///
     /// - Returns: nil where there is none: everything else is pinned or in use, or the deadline came first.
-    func reserve(_ bytes: UInt64, until deadline: Deadline) -> SpaceReservation? {
+    func reserve(_ bytes: UInt64, until deadline: Deadline) -> Reservation? {
         if bytes > bytesMax { return nil }
         let isGranted = wait(until: deadline) { [bytesMax, demand] state -> Bool? in
             if state.hasEnded { return false }
@@ -229,11 +204,10 @@ extension Space {
             demand.update { $0.bytes = max($0.bytes, bytes) }
             return nil
         }
-        return isGranted == true ? SpaceReservation(self, bytes) : nil
+        return isGranted == true ? Reservation(bytes) { [self] in giveBack($0) } : nil
     }
 
-    fileprivate func giveBack(_ bytes: UInt64) {
-        if bytes == 0 { return }
+    private func giveBack(_ bytes: UInt64) {
         update { state in
             state.reserved -= bytes
             state.isExhausted = false

@@ -66,7 +66,7 @@ struct SpaceOrderTests {
     func reservations() {
         let space = scanned(3 * 4096)
         let soon = Deadline(after: .seconds(20))
-        var first: SpaceReservation? = space.reserve(2 * 4096, until: soon)
+        var first: Reservation? = space.reserve(2 * 4096, until: soon)
         #expect(first != nil)
         #expect(space.reserve(4 * 4096, until: soon) == nil)
         space.evictedAllThereIs()
