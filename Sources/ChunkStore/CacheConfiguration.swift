@@ -15,8 +15,6 @@ package struct CacheConfiguration: Sendable {
     package var inFlightBytesMax: UInt64 = 128 << 20
     /// How often what was written is synced, so that a power cut loses little.
     package var syncInterval: Duration = .seconds(5)
-    /// Closed contents that are kept open for a while; each takes a file descriptor, some two.
-    package var idleContentsMax = 0
     /// Names the mount of the file system that the cache is on, instead of the kernel: what another one left is then all that
     /// had been synced.
     package var mountToken: String?

@@ -59,9 +59,7 @@ package final class ChunkCache: ContentSink {
                 directory, space, dirty, hashing: try WorkQueue("mcfs-hash", threads: configuration.storeThreads),
                 unproven: start.unproven)
         } catch { throw MCFSError(noThread: error) }
-        table = BlobTable(
-            context, chunkSize: configuration.chunkSize,
-            idleMax: min(configuration.idleContentsMax, Self.descriptorsMax() / 8))
+        table = BlobTable(context, chunkSize: configuration.chunkSize)
         planner = FetchPlanner(smallContentMax: configuration.chunkSize, table: table, space: space)
         evictor = Evictor(space: space, table: table)
         memory = MemoryBudget(bytes: configuration.inFlightBytesMax)
@@ -83,13 +81,6 @@ package final class ChunkCache: ContentSink {
             try startThread("mcfs-deadline") { [waiting] in Self.expireReads(waiting) }
             try flusher.start(every: configuration.syncInterval)
         } catch { throw MCFSError(noThread: error) }
-    }
-
-    /// How many files the process may have open.
-    private static func descriptorsMax() -> Int {
-        var limit = rlimit()
-        return getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0
-            ? Int(clamping: limit.rlim_cur) : 1024
     }
 
     /// Breaks the circle between the cache and its threads.

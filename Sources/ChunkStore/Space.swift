@@ -130,13 +130,6 @@ extension Space {
         return state.withLock { $0.inOrder.map { ($0.key, $0.bytes) } }
     }
 
-    /// All contents of an identity.
-    func keys(of id: BlobID) -> [ContentKey] {
-        state.withLock { state in
-            (state.slots[id].map { [state.records[Int($0)].key] } ?? []) + state.others.keys.filter { $0.id == id }
-        }
-    }
-
     var isScanned: Bool { state.withLock { $0.changedWhileScanning == nil } }
 
     /// - Returns: whether it came before the deadline.

@@ -10,7 +10,6 @@ struct EvictionRaceTests {
     func openWhileEvicted() throws {
         var fixture = CacheFixture(chunkSize: 16, bytesMax: 12 * 4096)
         fixture.configuration.syncInterval = .milliseconds(1)
-        fixture.configuration.idleContentsMax = 2
         let cache = try fixture.open()
         let contents = (0..<12).map { index -> FileContent in
             let source = MemorySource((0..<index * 5 + 1).map { UInt8(truncatingIfNeeded: $0 * 3 + index) })

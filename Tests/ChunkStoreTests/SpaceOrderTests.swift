@@ -58,7 +58,7 @@ struct SpaceOrderTests {
         space.set(key(1, size: 1), bytes: 0, diskBytes: 0)
         #expect(space.localBytes(key(1, size: 1)) == 0)
         for size in 2...5 as ClosedRange<UInt64> { #expect(space.localBytes(key(1, size: size)) == size) }
-        #expect(Set(space.keys(of: key(1).id)) == Set((2...5).map { key(1, size: $0) }))
+        #expect(Set(space.contents.map(\.key)) == Set((2...5).map { key(1, size: $0) }))
         #expect(space.used == 4 * 4096)
     }
 

@@ -62,7 +62,6 @@ struct TrustTests {
     @Test("what was closed before a flush is synced like what is open")
     func closed() throws {
         var fixture = CacheFixture()
-        fixture.configuration.idleContentsMax = 0
         let contents = (0..<3).map { CacheFixture.placed(MemorySource(digits), "\($0)") }
         let killed = try cache(&fixture, mount: 1)
         for content in contents { _ = try killed.open(content).bytes(4, 8) }
