@@ -253,6 +253,7 @@ extension Blob {
     /// What is known of a file that was in doubt.
     func judge(_ doubt: Doubt, isRight: Bool) {
         guard state.withLock({ $0.doubt?.file === doubt.file }) else { return }
+        defer { doubt.isSettled.update { $0 = true } }
         let isThis = doubt.size == key.size
         if isRight && isThis { return adoptProven(doubt) }
         let error = MCFSError(

@@ -58,6 +58,14 @@ final class Blob: Sendable {
         var name: String
         /// Bytes.
         var size: UInt64
+        /// Whether its digest is known.
+        let isSettled = Guarded(false)
+    }
+
+    /// Blocks until it is known whether a file that was found is right.
+    func waitForVerdict(_ deadline: Deadline) {
+        let doubt = state.withLock { $0.doubt }
+        _ = doubt?.isSettled.wait(until: deadline) { $0 ? true : nil }
     }
 
     /// A read that ran out of time: the kernel asks again, twice, for a part of what it was refused, before its reader hears of

@@ -71,7 +71,7 @@ final class BlobContext: Sendable {
             if let doubt = doubt(key.id, file, name, size) { return .doubtful(doubt) }
             litter.append(name)
         }
-        if unproven.withLock({ $0.contains(key.id) }) {
+        if isUnproven(key.id) {
             let name = CacheDirectory.unproven(key.id)
             if let (file, size) = try directory.openOurs(name, O_RDONLY), size == key.size,
                 let doubt = doubt(key.id, file, name, size)
@@ -111,6 +111,8 @@ final class BlobContext: Sendable {
     func removeWhole(_ name: String, size: UInt64) {
         if let status = directory.status(name), UInt64(status.st_size) == size { directory.remove(name) }
     }
+
+    func isUnproven(_ id: BlobID) -> Bool { unproven.withLock { !$0.isEmpty && $0.contains(id) } }
 
     func removeUnproven(_ id: BlobID) {
         if unproven.withLock({ $0.remove(id) }) != nil { directory.remove(CacheDirectory.unproven(id)) }

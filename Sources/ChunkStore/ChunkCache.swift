@@ -135,6 +135,10 @@ package final class ChunkCache: ContentSink {
     package func localBytes(of id: BlobID, size: UInt64) -> UInt64 {
         if size == 0 { return 0 }
         let key = ContentKey(id, size: size)
+        if context.isUnproven(id) {
+            let use = table.use(key)
+            withExtendedLifetime(use) { use.blob.waitForVerdict(Deadline(after: configuration.readDeadline)) }
+        }
         return space.localBytes(key) ?? table.use(key).blob.localBytes
     }
 

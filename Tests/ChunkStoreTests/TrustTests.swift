@@ -91,6 +91,7 @@ struct TrustTests {
         #expect(truncate(path, 0) == 0 && truncate(path, off_t(digits.count)) == 0)
         let next = try cache(&fixture, mount: 2)
         defer { next.shutDown() }
+        #expect(next.localBytes(of: content.id, size: content.size) == 0)
         #expect(try next.open(content).all == digits)
         #expect(source.reads.count == 2)
     }
