@@ -168,6 +168,8 @@ extension Space {
             state.used = scanned.used
             state.changedWhileScanning = nil
         }
+        // The bound may be smaller than that of an earlier start.
+        if isAbove(bytesMax) { demand.update { $0.bytes = max($0.bytes, 1) } }
     }
 }
 

@@ -1,5 +1,6 @@
 import ChunkStore
 import Foundation
+import Glibc
 import MCFSCore
 import MCFSTestSupport
 import Testing
@@ -32,6 +33,20 @@ struct SpaceTests {
         #expect(diskBytes(fixture.directory.path + "/blobs") <= 4 * 4096)
         let last = CacheFixture.digested(page(11))
         #expect(cache.localBytes(of: last.id, size: 4096) == 4096)
+    }
+
+    @Test("a start with a smaller bound makes room at once")
+    func smallerBound() throws {
+        var fixture = CacheFixture(chunkSize: 4096, bytesMax: 1 << 20)
+        let first = try fixture.open()
+        for byte in UInt8(0)..<12 { _ = try first.open(CacheFixture.digested(page(byte))).all }
+        first.shutDown()
+        fixture.configuration.bytesMax = 4 * 4096
+        let next = try fixture.open()
+        defer { fixture.close(next) }
+        let deadline = Deadline(after: .seconds(20))
+        while next.usage.bytesUsed == 0 || next.usage.bytesUsed > 4 * 4096, !deadline.hasPassed { sched_yield() }
+        #expect(next.usage.bytesUsed <= 4 * 4096)
     }
 
     @Test("pinned content stays; where nothing may go, reads are answered without being kept")

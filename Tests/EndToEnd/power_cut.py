@@ -497,7 +497,11 @@ class Worker:
                     f"{path} of {len(self.contents.chunks(path))} chunks lost {spans(missing)}; local are "
                     f"{spans(found[path])}, after the round before {spans(self.durable[path])} were")
         self.counts["local"] += sum(map(len, found.values()))
-        if self.round.end == KILL:
+        if self.round.is_bounded:
+            # What is there beyond the bound goes at any time.
+            self.durable = {path: set() for path in found}
+            self.unsure = {path: set() for path in found}
+        elif self.round.end == KILL:
             # Right for this mount of the disk. Whether the disk itself has it is another matter.
             self.unsure = {path: self.unsure[path] | found[path] - self.durable[path] for path in found}
             self.durable = {path: self.durable[path] & found[path] for path in found}
