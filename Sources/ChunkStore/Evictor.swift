@@ -19,32 +19,35 @@ struct Evictor: Sendable {
     /// Evicts until at most `bytes` are taken, if that can be. - Returns: bytes freed.
     @discardableResult
     func evict(downTo bytes: UInt64) -> UInt64 {
-        var freed = evict(downTo: bytes) { table.useIfActive($0) == nil }
-        freed += evict(downTo: bytes) { key in
-            guard let use = table.useIfActive(key), !use.blob.isComplete else { return false }
-            // Who reads much in a small cache must not lose it to who reads little.
-            return table.activeCount > 1 || space.localBytes(key) ?? 0 >= space.bytesMax / 2
+        var freed: UInt64 = 0
+        var inUse: [ContentKey] = []
+        // Once around.
+        var left = space.evictableCount
+        while left > 0, space.isAbove(bytes) {
+            let keys = space.oldest(min(left, Self.batchCount))
+            if keys.isEmpty { break }
+            left -= keys.count
+            for key in keys where space.isAbove(bytes) {
+                let gone = table.isActive(key) ? 0 : evict(key)
+                freed += gone
+                if gone == 0 {
+                    space.isInUse(key)
+                    inUse.append(key)
+                }
+            }
         }
+        for key in inUse where space.isAbove(bytes) && mayLose(key) { freed += evict(key) }
         return freed
     }
 
-    private func evict(downTo bytes: UInt64, _ mayGo: (ContentKey) -> Bool) -> UInt64 {
-        var freed: UInt64 = 0
-        var skipped: Set<ContentKey> = []
-        while space.isAbove(bytes) {
-            let keys = space.oldest(Self.batchCount, skipping: skipped)
-            if keys.isEmpty { break }
-            for key in keys {
-                guard space.isAbove(bytes) else { break }
-                var gone: UInt64 = 0
-                if mayGo(key) {
-                    let use = table.use(key)
-                    gone = withExtendedLifetime(use) { use.blob.evict() }
-                }
-                freed += gone
-                if gone == 0 { skipped.insert(key) }
-            }
-        }
-        return freed
+    /// Whether a content that is open may be fetched again. Who reads much in a small cache must not lose it to who reads little.
+    private func mayLose(_ key: ContentKey) -> Bool {
+        guard let use = table.useIfActive(key), !use.blob.isComplete else { return false }
+        return table.activeCount > 1 || space.localBytes(key) ?? 0 >= space.bytesMax / 2
+    }
+
+    private func evict(_ key: ContentKey) -> UInt64 {
+        let use = table.use(key)
+        return withExtendedLifetime(use) { use.blob.evict() }
     }
 }

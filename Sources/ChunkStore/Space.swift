@@ -6,7 +6,8 @@ import Synchronization
 ///
 /// What is taken is the sum of what is there (`set`, called by a content's writer alone), of what was promised to fetches and
 /// members under way (`reserve`), and of files that lost their name and are still open. It never exceeds `bytesMax`: nobody
-/// writes without a reservation. Contents are in the order of their last use, in a list, so that nothing is ever sorted.
+/// writes without a reservation. Contents are in the order of their last use, in a list, so that nothing is ever sorted; pinned
+/// ones in another, which the evictor does not walk.
 ///
 /// Until the folders are scanned, in the background, only what was used since the start is known; who reserves waits for that.
 final class Space: Sendable {
@@ -17,9 +18,18 @@ final class Space: Sendable {
         var diskBytes: UInt64
         /// When the disk was last told of a use, in seconds since 1970.
         var told: Int64
+        var isPinned = false
         /// Neighbours in the order of use; -1: none.
         var before: Int32 = -1
         var after: Int32 = -1
+    }
+
+    /// Records in the order of their use.
+    fileprivate struct Order {
+        /// Used longest ago, and last; -1: none.
+        var oldest: Int32 = -1
+        var newest: Int32 = -1
+        var count = 0
     }
 
     fileprivate struct State {
@@ -28,15 +38,18 @@ final class Space: Sendable {
         var slots: [BlobID: Int32] = [:]
         /// Of contents that share their identity with one of another size.
         var others: [ContentKey: Int32] = [:]
-        /// Used longest ago, and last.
-        var oldest: Int32 = -1
-        var newest: Int32 = -1
+        /// Of what may be evicted, and of what is pinned.
+        var order = Order()
+        var pinnedOrder = Order()
+        /// What is pinned, there or not.
+        var pins: Set<ContentKey> = []
+        /// Bytes of the pinned ones that are there.
+        var pinnedBytes: UInt64 = 0
 
         /// Bytes on disk of all records.
         var used: UInt64 = 0
         var reserved: UInt64 = 0
         var lingering: UInt64 = 0
-        var pinned: Set<ContentKey> = []
 
         /// What became of contents while the folders are being scanned; nil once they are.
         var changedWhileScanning: Set<ContentKey>? = []
@@ -146,27 +159,28 @@ extension Space {
 
     /// What the files were found to be, in any order; what was used since then is known better.
     func scanned(_ found: [CacheStart.File]) {
-        let found = found.sorted { $0.used < $1.used }
+        // A million of them take a while: not under the lock.
+        var scanned = State()
+        scanned.records.reserveCapacity(found.count)
+        scanned.slots.reserveCapacity(found.count)
+        for file in found.sorted(by: { $0.used < $1.used }) {
+            scanned.put(file.key, bytes: file.local, diskBytes: file.onDisk, told: file.used)
+        }
+        // What stood in the place of the new state goes outside of the lock, too.
+        var replaced = State()
         update { state in
-            let changed = state.changedWhileScanning ?? []
-            let since = state.inOrder
-            var scanned = State()
-            scanned.records.reserveCapacity(found.count + since.count)
-            scanned.slots.reserveCapacity(found.count + since.count)
-            for file in found where !changed.contains(file.key) {
-                scanned.put(file.key, bytes: file.local, diskBytes: file.onDisk, told: file.used)
-            }
-            for record in since {
+            for key in state.changedWhileScanning ?? [] { scanned.remove(key) }
+            scanned.setPins(state.pins)
+            for record in state.inOrder {
                 scanned.put(record.key, bytes: record.bytes, diskBytes: record.diskBytes, told: record.told)
             }
-            state.records = scanned.records
-            state.free = scanned.free
-            state.slots = scanned.slots
-            state.others = scanned.others
-            state.oldest = scanned.oldest
-            state.newest = scanned.newest
-            state.used = scanned.used
-            state.changedWhileScanning = nil
+            scanned.reserved = state.reserved
+            scanned.lingering = state.lingering
+            scanned.waiters = state.waiters
+            scanned.hasEnded = state.hasEnded
+            scanned.changedWhileScanning = nil
+            swap(&state, &scanned)
+            swap(&replaced, &scanned)
         }
         // The bound may be smaller than that of an earlier start.
         if isAbove(bytesMax) { demand.update { $0.bytes = max($0.bytes, 1) } }
@@ -243,17 +257,26 @@ extension Space {
         update { $0.isExhausted = true }
     }
 
-    /// The contents used longest ago, but for pinned ones and those of `skipped`.
-    func oldest(_ count: Int, skipping skipped: Set<ContentKey>) -> [ContentKey] {
+    /// Contents that are there and not pinned.
+    var evictableCount: Int { state.withLock { $0.order.count } }
+
+    /// Those of them that were used longest ago.
+    func oldest(_ count: Int) -> [ContentKey] {
         state.withLock { state in
             var keys: [ContentKey] = []
-            var slot = state.oldest
+            var slot = state.order.oldest
             while slot >= 0, keys.count < count {
-                let record = state.records[Int(slot)]
-                if !state.pinned.contains(record.key), !skipped.contains(record.key) { keys.append(record.key) }
-                slot = record.after
+                keys.append(state.records[Int(slot)].key)
+                slot = state.records[Int(slot)].after
             }
             return keys
+        }
+    }
+
+    /// What is in use is used now: the next to go is another.
+    func isInUse(_ key: ContentKey) {
+        state.withLock { state in
+            if let slot = state.slot(of: key) { state.makeNewest(slot) }
         }
     }
 
@@ -261,18 +284,12 @@ extension Space {
 
     func setPinned(_ keys: Set<ContentKey>) {
         update { state in
-            state.pinned = keys
+            state.setPins(keys)
             state.isExhausted = false
         }
     }
 
-    var pinnedBytes: UInt64 {
-        state.withLock { state in
-            state.pinned.reduce(0) { sum, key in
-                state.slot(of: key).map { sum + state.records[Int($0)].bytes } ?? sum
-            }
-        }
-    }
+    var pinnedBytes: UInt64 { state.withLock { $0.pinnedBytes } }
 
     /// Lets go of all who wait.
     func end() {
@@ -292,12 +309,13 @@ extension Space.State {
     /// As the newest.
     fileprivate mutating func put(_ key: ContentKey, bytes: UInt64, diskBytes: UInt64, told: Int64) {
         if let slot = slot(of: key) {
-            used = used - records[Int(slot)].diskBytes + diskBytes
+            unlink(slot)
             records[Int(slot)].bytes = bytes
             records[Int(slot)].diskBytes = diskBytes
-            return makeNewest(slot)
+            return append(slot)
         }
-        let record = Space.Record(key: key, bytes: bytes, diskBytes: diskBytes, told: told)
+        let record = Space.Record(
+            key: key, bytes: bytes, diskBytes: diskBytes, told: told, isPinned: !pins.isEmpty && pins.contains(key))
         let slot: Int32
         if let reused = free.popLast() {
             slot = reused
@@ -307,13 +325,11 @@ extension Space.State {
             records.append(record)
         }
         if slots[key.id] == nil { slots[key.id] = slot } else { others[key] = slot }
-        used += diskBytes
         append(slot)
     }
 
     fileprivate mutating func remove(_ key: ContentKey) {
         guard let slot = slot(of: key) else { return }
-        used -= records[Int(slot)].diskBytes
         unlink(slot)
         free.append(slot)
         if others.removeValue(forKey: key) != nil { return }
@@ -326,30 +342,70 @@ extension Space.State {
     }
 
     fileprivate mutating func makeNewest(_ slot: Int32) {
-        if slot == newest { return }
+        if records[Int(slot)].after < 0 { return }
         unlink(slot)
         append(slot)
     }
 
-    private mutating func unlink(_ slot: Int32) {
-        let record = records[Int(slot)]
-        if record.before >= 0 { records[Int(record.before)].after = record.after } else { oldest = record.after }
-        if record.after >= 0 { records[Int(record.after)].before = record.before } else { newest = record.before }
+    fileprivate mutating func setPins(_ keys: Set<ContentKey>) {
+        for key in pins.symmetricDifference(keys) {
+            guard let slot = slot(of: key) else { continue }
+            unlink(slot)
+            records[Int(slot)].isPinned.toggle()
+            append(slot)
+        }
+        pins = keys
     }
 
+    /// The order that a record is in.
+    private subscript(isPinned isPinned: Bool) -> Space.Order {
+        get { isPinned ? pinnedOrder : order }
+        set { if isPinned { pinnedOrder = newValue } else { order = newValue } }
+    }
+
+    /// Takes a record out of its order and of the sums.
+    private mutating func unlink(_ slot: Int32) {
+        let record = records[Int(slot)]
+        if record.before >= 0 {
+            records[Int(record.before)].after = record.after
+        } else {
+            self[isPinned: record.isPinned].oldest = record.after
+        }
+        if record.after >= 0 {
+            records[Int(record.after)].before = record.before
+        } else {
+            self[isPinned: record.isPinned].newest = record.before
+        }
+        self[isPinned: record.isPinned].count -= 1
+        used -= record.diskBytes
+        if record.isPinned { pinnedBytes -= record.bytes }
+    }
+
+    /// Puts a record into its order, as the newest, and into the sums.
     private mutating func append(_ slot: Int32) {
+        let record = records[Int(slot)]
+        let newest = self[isPinned: record.isPinned].newest
         records[Int(slot)].before = newest
         records[Int(slot)].after = -1
-        if newest >= 0 { records[Int(newest)].after = slot } else { oldest = slot }
-        newest = slot
+        if newest >= 0 {
+            records[Int(newest)].after = slot
+        } else {
+            self[isPinned: record.isPinned].oldest = slot
+        }
+        self[isPinned: record.isPinned].newest = slot
+        self[isPinned: record.isPinned].count += 1
+        used += record.diskBytes
+        if record.isPinned { pinnedBytes += record.bytes }
     }
 
     fileprivate var inOrder: [Space.Record] {
         var result: [Space.Record] = []
-        var slot = oldest
-        while slot >= 0 {
-            result.append(records[Int(slot)])
-            slot = records[Int(slot)].after
+        for order in [order, pinnedOrder] {
+            var slot = order.oldest
+            while slot >= 0 {
+                result.append(records[Int(slot)])
+                slot = records[Int(slot)].after
+            }
         }
         return result
     }

@@ -29,13 +29,27 @@ final class WorkQueue: Sendable {
         }
     }
 
+    /// After the end nothing is done any more.
     func add(_ work: @escaping @Sendable () -> Void) {
-        state.withLock { $0.waiting.append(work) }
-        state.wakeOne()
+        let dropped = state.withLock { state in
+            if state.hasEnded { return true }
+            state.waiting.append(work)
+            return false
+        }
+        if !dropped { state.wakeOne() }
     }
 
-    /// Waits until all that was added is done, then ends the threads.
-    func end() {
+    /// Waits until all that was added is done, or has begun and is done, then ends the threads.
+    func end(dropsWaiting: Bool = false) {
+        if dropsWaiting {
+            // Goes outside of the lock.
+            var dropped: [(@Sendable () -> Void)?] = []
+            state.withLock { state in
+                state.hasEnded = true
+                swap(&dropped, &state.waiting)
+                state.head = 0
+            }
+        }
         _ = drained.wait { _ in
             state.withLock { $0.head == $0.waiting.count && $0.running == 0 } ? true : nil
         }

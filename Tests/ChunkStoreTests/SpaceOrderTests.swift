@@ -19,12 +19,31 @@ struct SpaceOrderTests {
         let space = scanned()
         for number in 0..<20_000 { space.set(key(number), bytes: 1, diskBytes: 4096) }
         for number in 0..<10 { _ = space.touch(key(number)) }
-        #expect(space.oldest(3, skipping: []) == [10, 11, 12].map { key($0) })
-        space.setPinned([key(10)])
-        #expect(space.oldest(3, skipping: [key(12)]) == [11, 13, 14].map { key($0) })
+        #expect(space.oldest(3) == [10, 11, 12].map { key($0) })
+        space.isInUse(key(11))
+        #expect(space.oldest(3) == [10, 12, 13].map { key($0) })
         for number in 10..<20_000 { space.set(key(number), bytes: 0, diskBytes: 0) }
-        #expect(space.oldest(20, skipping: []) == (0..<10).map { key($0) })
-        #expect(space.used == 10 * 4096)
+        #expect(space.oldest(20) == (0..<10).map { key($0) })
+        #expect(space.used == 10 * 4096 && space.evictableCount == 10)
+    }
+
+    @Test("what is pinned is not among what may go, whenever it was pinned and whenever it came")
+    func pins() {
+        let space = Space(bytesMax: 1 << 40)
+        space.setPinned([key(1), key(2), key(7)])
+        space.set(key(2), bytes: 20, diskBytes: 4096)
+        let files = [1, 3, 4].map { CacheStart.File(key: key($0), local: 10, onDisk: 4096, used: Int64($0)) }
+        space.scanned(files)
+        #expect(space.oldest(9) == [3, 4].map { key($0) } && space.pinnedBytes == 30)
+        space.set(key(7), bytes: 7, diskBytes: 4096)
+        _ = space.touch(key(1))
+        #expect(space.oldest(9) == [3, 4].map { key($0) } && space.pinnedBytes == 37)
+        space.setPinned([key(3), key(7)])
+        #expect(space.oldest(9).first == key(4) && space.evictableCount == 3 && space.pinnedBytes == 17)
+        space.set(key(7), bytes: 0, diskBytes: 0)
+        space.setPinned([])
+        #expect(space.oldest(9).count == 4 && space.pinnedBytes == 0 && space.used == 4 * 4096)
+        #expect(space.contents.count == 4)
     }
 
     @Test("after a start the order is that of the disk, and what was used since is younger")
@@ -38,7 +57,7 @@ struct SpaceOrderTests {
         }
         #expect(!space.isScanned && space.localBytes(key(1)) == nil && space.localBytes(key(6)) == 0)
         space.scanned(files)
-        #expect(space.oldest(10, skipping: []) == [2, 3, 1, 5].map { key($0) })
+        #expect(space.oldest(10) == [2, 3, 1, 5].map { key($0) })
         #expect(space.localBytes(key(9)) == 0)
     }
 
