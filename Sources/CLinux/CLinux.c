@@ -165,4 +165,14 @@ int mcfs_mount_id(int fd, uint64_t *id) {
     return 0;
 }
 
+int mcfs_file_identity(int fd, uint64_t *inode, uint64_t *birth) {
+    struct statx status;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &status) != 0) return -1;
+    *inode = status.stx_ino;
+    *birth = (status.stx_mask & STATX_BTIME) == 0
+                 ? 0
+                 : (uint64_t)status.stx_btime.tv_sec * 1000000000u + status.stx_btime.tv_nsec;
+    return 0;
+}
+
 int mcfs_begin_writeback(int fd) { return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }

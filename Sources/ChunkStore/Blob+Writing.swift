@@ -108,7 +108,7 @@ extension Blob {
         directory.remove(name)
         let descriptor = try directory.create(name)
         _ = try retryingOnInterrupt { ftruncate(descriptor.rawValue, off_t(key.size)) }
-        let map = try MapFile.create(key, grid, in: directory)
+        let map = try MapFile.create(key, grid, of: descriptor, in: directory)
         let file = StoredFile(
             descriptor, space: context.space, hashing: StoredFile.Hashing(id, size: key.size))
         state.withLock { state in
@@ -173,6 +173,7 @@ extension Blob {
         }
         let file = StoredFile(descriptor, space: context.space)
         let (ready, old) = state.withLock { state in
+            context.losesUnchecked(key)
             let old = state.map == nil ? nil : state.file
             state.file = file
             state.map = nil
@@ -220,15 +221,19 @@ extension Blob {
         if isRight {
             let ready = state.withLock { state -> Ready? in
                 guard state.file === file, !state.isComplete else { return nil }
+                context.isChecked(key)
                 becomeComplete(&state)
                 return takeAll(&state)
             }
-            guard let ready else { return }
+            // Another file has taken its place meanwhile, which may be waiting for this.
+            guard let ready else { return judgeLoaded() }
             // Now it can get its name.
             context.dirty.add(key, holding: context.table?.hold(self))
             answer(ready)
         } else if state.withLock({ $0.file === file && !$0.isComplete }) {
             foundWrong()
+        } else {
+            judgeLoaded()
         }
     }
 
@@ -238,13 +243,14 @@ extension Blob {
             .corrupt, "the bytes fetched for \(id) do not match it; the origin or the way to it corrupts data")
         let (wasServed, isFinal) = state.withLock { state in
             state.mismatches += 1
-            let wasServed = state.served.population > 0
+            // By this load of it, or by an earlier one, whose pages the kernel may have kept.
+            let wasServed = context.dropsUnchecked(key) || state.served.population > 0
             if wasServed { state.generation += 1 }
             let isFinal = wasServed || state.mismatches >= 2
             if state.mismatches >= 2 { state.failure = (error, ContinuousClock.now + .seconds(30)) }
             return (wasServed, isFinal)
         }
-        reset()
+        reset(dropsMemory: true)
         let reads = isFinal ? takeAllReads() : []
         context.observer?.foundCorrupt(key, isFinal ? error : nil, reads, wasServed: wasServed)
         if !isFinal { context.observer?.wantsChunks(key) }
@@ -320,9 +326,13 @@ extension Blob {
     }
 
     /// Goes back to an empty file.
-    private func reset() {
+    ///
+    /// - Parameter dropsMemory: also what reads have taken into memory.
+    private func reset(dropsMemory: Bool = false) {
         context.remove(key)
         let (old, diskBytes) = state.withLock { state in
+            context.losesUnchecked(key)
+            if dropsMemory { for read in state.reads { read.dropMemory() } }
             defer {
                 state.file = nil
                 state.map = nil
@@ -364,8 +374,8 @@ extension Blob {
 
     /// The file was synced after `unsynced` was asked: notes it, and gives a complete content its name.
     ///
-    /// - Returns: the folder of `blobs` that has a new name.
-    func wasSynced(_ unsynced: Unsynced) -> String? {
+    /// - Returns: what must be synced for that to last.
+    func wasSynced(_ unsynced: Unsynced) -> Noted? {
         writeAndWait { [self] in
             do throws(Errno) { return try noteSynced(unsynced) } catch {
                 // Nothing is lost: it is only not known to last, and is tried again.
@@ -376,21 +386,29 @@ extension Blob {
         }
     }
 
+    enum Noted: Sendable {
+        case map(MapFile)
+        /// Of `blobs`, with a new name in it.
+        case folder(String)
+    }
+
     private func couldNotKeep(_ error: Errno, _ what: String) {
         context.observer?.couldNotKeep(
             key, MCFSError(localIO: "\(what) the cache directory \(context.directory.path)", error))
     }
 
-    private func noteSynced(_ unsynced: Unsynced) throws(Errno) -> String? {
+    private func noteSynced(_ unsynced: Unsynced) throws(Errno) -> Noted? {
         let directory = context.directory
         let (isCurrent, map, isComplete) = state.withLock { ($0.file === unsynced.file, $0.map, $0.isComplete) }
         guard isCurrent else { return nil }
         let name = CacheDirectory.blob(id)
         if let map {
-            let hash = unsynced.file.hashing?.saved
-            try map.recordSynced(
-                unsynced.present, hash: hash.flatMap { unsynced.present.containsAll(0..<$0.count) ? $0 : nil })
-            guard isComplete, unsynced.present.isFull else { return nil }
+            guard isComplete, unsynced.present.isFull else {
+                let hash = unsynced.file.hashing?.saved
+                try map.recordSynced(
+                    unsynced.present, hash: hash.flatMap { unsynced.present.containsAll(0..<$0.count) ? $0 : nil })
+                return .map(map)
+            }
             try directory.rename(CacheDirectory.partial(key), name)
             directory.remove(CacheDirectory.map(key))
             state.withLock { $0.map = nil }
@@ -399,16 +417,38 @@ extension Blob {
             guard isComplete, directory.status(directory.fresh(id)) != nil else { return nil }
             try directory.rename(directory.fresh(id), name)
         }
-        return CacheDirectory.blobFolder(id)
+        return .folder(CacheDirectory.blobFolder(id))
     }
 
-    /// A sync failed: what was written may not be there any more.
+    /// A sync failed: what was written since the last one may not be there any more.
     func couldNotSync(_ unsynced: Unsynced, _ error: Errno) {
         writeAndWait { [self] in
             guard state.withLock({ $0.file === unsynced.file }) else { return }
             couldNotKeep(error, "sync")
-            reset()
+            goBackToSynced()
             if isAwaited { context.observer?.wantsChunks(key) }
         }
+    }
+
+    /// Forgets what is not known to be on the disk. Who has the file open keeps what the page cache has.
+    private func goBackToSynced() {
+        // Whoever was given a whole file must not see it change.
+        let (file, map) = state.withLock { $0.isComplete || $0.mapIsForeign ? (nil, nil) : ($0.file, $0.map) }
+        guard let file, let map, let synced = try? map.synced, synced.population > 0,
+            (try? map.takeOver(synced, in: context.directory)) != nil
+        else { return reset() }
+        // Hashed anew: what comes again may not be what was hashed.
+        let again = StoredFile(
+            file.descriptor, space: context.space, hashing: StoredFile.Hashing(id, size: key.size))
+        let (bytes, diskBytes) = state.withLock { state in
+            context.losesUnchecked(key)
+            state.file = again
+            state.present = synced
+            state.unhashed = [:]
+            wantAgain(&state)
+            return (localBytes(of: state), bytesOnDisk(of: state))
+        }
+        context.space.set(key, bytes: bytes, diskBytes: diskBytes)
+        judgeLoaded()
     }
 }

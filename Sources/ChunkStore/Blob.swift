@@ -135,8 +135,11 @@ final class Blob: Sendable {
     func wasLoaded() {
         write { [self] in
             if state.withLock({ $0.isUnreadable }) { return }
-            let (bytes, diskBytes) = state.withLock { (localBytes(of: $0), bytesOnDisk(of: $0)) }
-            if key.size > 0, context.space.localBytes(key) ?? 0 != bytes {
+            let (bytes, diskBytes, isInDoubt) = state.withLock { state in
+                (localBytes(of: state), bytesOnDisk(of: state), state.doubt?.size == key.size)
+            }
+            // A file that is in doubt takes its space.
+            if key.size > 0, !isInDoubt, context.space.localBytes(key) ?? 0 != bytes {
                 context.space.set(key, bytes: bytes, diskBytes: diskBytes)
             }
             sweep(litter)
@@ -147,6 +150,8 @@ final class Blob: Sendable {
     var isComplete: Bool { state.withLock { $0.isComplete } }
 
     var completeFile: StoredFile? { state.withLock { $0.isComplete ? $0.file : nil } }
+
+    var hasUncertainPages: Bool { context.hasLostUnchecked(key) }
 
     var generation: Int { state.withLock { $0.generation } }
 
@@ -213,6 +218,7 @@ extension Blob {
         if state.isComplete || !hasDigest { return true }
         let fresh = chunks.filter { !state.served[$0] }
         if state.present.isFull, state.served.population + fresh.count == grid.chunkCount { return false }
+        if !fresh.isEmpty, state.served.population == 0 { context.givesOut(key) }
         for chunk in fresh { state.served.insert(chunk) }
         return true
     }
@@ -341,16 +347,19 @@ extension Blob {
         }
     }
 
-    /// A chunk came that the cache cannot keep: gives it to those who wait. Also where it was kept once already.
-    func deliverFromMemory(_ chunk: Int, _ buffer: MemoryBuffer) {
+    /// Gives a chunk that the cache could not keep to those who wait.
+    ///
+    /// - Parameter wasFetched: it came just now, for its claim.
+    func deliverFromMemory(_ chunk: Int, _ buffer: MemoryBuffer, wasFetched: Bool) {
         let ready = state.withLock { state in
-            state.claimed.remove(chunk)
+            if wasFetched { state.claimed.remove(chunk) }
             state.refused[chunk] = nil
             for read in state.reads where read.missing.contains(chunk) {
                 read.take(chunk, UnsafeRawBufferPointer(buffer.bytes))
             }
             return takeReady(&state)
         }
+        if hasDigest, !ready.reads.isEmpty { context.losesUnchecked(key, always: true) }
         answer(ready)
     }
 

@@ -21,6 +21,14 @@ final class BlobContext: Sendable {
     let hashing: WorkQueue
     /// Whole contents that another mount left and nobody has looked at yet.
     private let unproven: Lock<Set<BlobID>>
+    /// Contents of which bytes went out before anybody could check them, and what became of these.
+    private let unchecked = Lock<[ContentKey: Unchecked]>([:])
+    private enum Unchecked {
+        /// They are in the file, and will be checked with it.
+        case inFile
+        /// They are gone: no digest will say what they were.
+        case lost
+    }
     private struct Weak: Sendable {
         weak var observer: (any BlobObserver)?
         weak var table: BlobTable?
@@ -45,6 +53,31 @@ final class BlobContext: Sendable {
         weak.withLock { weak in
             weak.observer = observer
             weak.table = table
+        }
+    }
+
+    // MARK: What was given out unchecked
+
+    /// Bytes of the file go out. Under the blob's lock.
+    func givesOut(_ key: ContentKey) { unchecked.withLock { if $0[key] == nil { $0[key] = .inFile } } }
+
+    /// Bytes went out that no file has, or that another file takes the place of.
+    func losesUnchecked(_ key: ContentKey, always: Bool = false) {
+        unchecked.withLock { if always || $0[key] != nil { $0[key] = .lost } }
+    }
+
+    /// What is in the file is right.
+    func isChecked(_ key: ContentKey) { unchecked.withLock { if case .inFile = $0[key] { $0[key] = nil } } }
+
+    /// Who kept bytes of it is told to drop them. - Returns: whether there may be some.
+    func dropsUnchecked(_ key: ContentKey) -> Bool { unchecked.withLock { $0.removeValue(forKey: key) != nil } }
+
+    /// Whether somebody may have kept bytes of it that nobody will check.
+    func hasLostUnchecked(_ key: ContentKey) -> Bool {
+        unchecked.withLock { unchecked in
+            if unchecked.isEmpty { return false }
+            if case .lost = unchecked[key] { return true }
+            return false
         }
     }
 
@@ -79,11 +112,9 @@ final class BlobContext: Sendable {
                 return .doubtful(doubt)
             }
         }
-        if let map = try MapFile.open(key, in: directory), map.present.population > 0,
-            let (file, size) = try directory.openOurs(CacheDirectory.partial(key), O_RDWR), size == key.size
-        {
+        if let map = try MapFile.open(key, in: directory) {
             let hashing = StoredFile.Hashing(key.id, size: key.size, from: map.hash)
-            return .partial(StoredFile(file, space: space, hashing: hashing), map)
+            return .partial(StoredFile(map.content, space: space, hashing: hashing), map)
         }
         return nil
     }

@@ -128,10 +128,7 @@ struct CacheStart: Sendable {
             let map: MapFile.Found?
             // What cannot be looked at now is left alone: it is there when it is opened.
             do throws(Errno) { map = try MapFile.open(key, in: directory) } catch { continue }
-            if !whole.contains(key), let map, map.present.population > 0,
-                let status = directory.status(CacheDirectory.partial(key)), CacheDirectory.isOurs(status),
-                UInt64(status.st_size) == key.size
-            {
+            if !whole.contains(key), let map, let status = try? map.content.status() {
                 if !map.isSynced { dirty.add(key) }
                 let blocks = status.st_blocks + (directory.status(CacheDirectory.map(key))?.st_blocks ?? 0)
                 found.append(

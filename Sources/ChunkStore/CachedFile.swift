@@ -33,6 +33,10 @@ package final class CachedFile: Sendable {
         return file?.descriptor
     }
 
+    /// Whether pages that somebody kept of earlier opens may have bytes that nobody checked, and nobody will: they were given out
+    /// while the content was on its way, and it has been fetched anew since.
+    package var hasUncertainPages: Bool { use.blob.hasUncertainPages }
+
     /// Fetches what is missing of `range`, which must lie in the file, behind what readers wait for. Nobody hears of it.
     package func expect(_ range: ByteRange) {
         cache.readAhead(ReadAhead.Request(range: range, rangeBytes: FetchQueue.rangeBytesMax), of: use, content)
@@ -92,7 +96,7 @@ extension ChunkCache {
         var missing: [Int] = []
         for chunk in chunks {
             if let buffer = overflow.find(content.key, chunk) {
-                use.blob.deliverFromMemory(chunk, buffer)
+                use.blob.deliverFromMemory(chunk, buffer, wasFetched: false)
             } else {
                 missing.append(chunk)
             }

@@ -38,6 +38,8 @@ package final class ChunkCache: ContentSink {
     private static let streamBytes: UInt64 = 8 << 20
     /// A stream takes as long as it takes; the transport ends one that stalls.
     private static let streamDeadline = Duration.seconds(24 * 3600)
+    /// How long a reader waits for room on the disk before it gets its bytes from memory.
+    private static let roomPatience = Duration.milliseconds(500)
     /// Larger contents are not believed, in bytes: no origin has them, and numbers behind this door add up.
     package static let contentBytesMax: UInt64 = 1 << 46
 
@@ -187,7 +189,8 @@ package final class ChunkCache: ContentSink {
         for blob in blobs { fail(blob.takeAllReads(), cancelled) }
         space.end()
         writers.end()
-        context.hashing.end()
+        // What is not hashed yet is later: its state is kept.
+        context.hashing.end(dropsWaiting: true)
         flusher.end()
     }
 }
@@ -223,7 +226,7 @@ extension ChunkCache {
     private func run(_ job: FetchJob) {
         let isStream = !job.source.hasRandomAccess
         let deadline = Deadline(after: isStream ? Self.streamDeadline : configuration.readDeadline)
-        // All that what comes will need, before it is asked for. A stream gets its room on the disk piece by piece.
+        // All that what comes will need, before it is asked for.
         let bytes = job.pieces.reduce(0) { $0 + $1.range.count }
         let memory = memory.reserve(isStream ? min(bytes, Self.streamBytes) : bytes, until: deadline)
         guard let memory else {
@@ -232,8 +235,9 @@ extension ChunkCache {
             job.ended?(error)
             return
         }
-        if isStream { space.waitUntilScanned(deadline) }
-        let room = isStream ? nil : space.reserve(job.diskBytes, until: deadline)
+        let isAwaited = job.priority == .demand && !isStream
+        let room = space.reserve(
+            job.diskBytes, until: Deadline(after: isAwaited ? Self.roomPatience : configuration.readDeadline))
         counters.withLock { $0.originRequests += 1 }
         // The request itself, and each piece on its way to the disk.
         let open = Guarded((count: 1, error: MCFSError?.none))
@@ -304,12 +308,12 @@ extension ChunkCache {
         let blob = piece.use.blob
         let diskBytes = piece.diskBytes
         blob.write { [self] in
-            // Where there was no room for all of the range there may be some for this.
+            // Where there was no room for all of the job there may be some for this.
             let room = room ?? space.reserve(diskBytes, until: Deadline(after: .zero))
             if !blob.store(piece.chunk, buffer, room) {
                 counters.withLock { $0.unkept += 1 }
                 overflow.add(blob.key, piece.chunk, buffer)
-                blob.deliverFromMemory(piece.chunk, buffer)
+                blob.deliverFromMemory(piece.chunk, buffer, wasFetched: true)
                 room?.release(diskBytes)
             }
             then()
@@ -342,12 +346,13 @@ extension ChunkCache {
 
 extension ChunkCache: BlobObserver {
     func wantsChunks(_ key: ContentKey) {
-        overflow.remove(key)
         if let use = table.useIfActive(key) { fetchWanted(use) }
     }
 
     func foundCorrupt(_ key: ContentKey, _ error: MCFSError?, _ reads: [PendingRead], wasServed: Bool) {
         counters.withLock { $0.corruptions += 1 }
+        // What could not be kept came with it.
+        overflow.remove(key)
         guard let error else {
             return logger.warning(
                 "fetched bytes have a wrong digest; fetching them again", metadata: ["content": "\(key.id)"])

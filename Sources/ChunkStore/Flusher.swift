@@ -113,7 +113,12 @@ final class Flusher: Sendable {
                 use.blob.couldNotSync(unsynced, error)
                 continue
             }
-            if let folder = use.blob.wasSynced(unsynced) { folders.insert(folder) }
+            switch use.blob.wasSynced(unsynced) {
+            case .folder(let folder): folders.insert(folder)
+            // What cannot be synced is not known to last, and no more.
+            case .map(let map): try? map.sync()
+            case nil: break
+            }
         }
         for folder in folders { try? context.directory.syncFolder(folder) }
         // A folder that was just made.

@@ -7,18 +7,22 @@ import MCFSCore
 ///
 /// The first bitmap is written right after each chunk, so a killed daemon loses nothing; it is believed under the mount that
 /// the header names. The second says what was synced since, and is believed by all. Either may lack chunks that are there;
-/// neither ever has one that is not.
+/// neither ever has one that is not. A map speaks of one file, by its number and its birth: not of another under the same name,
+/// made after a removal that a power cut undid for the map alone, or copied at another moment than the map.
 struct MapFile: Sendable {
-    static let magic: [UInt8] = Array("mcfsmap2".utf8)
-    /// magic 8 · size 8 · chunk size 8 · token of the mount 32 · checksum of these 8; numbers little endian.
-    static let fieldBytes = 64
+    static let magic: [UInt8] = Array("mcfsmap3".utf8)
+    /// magic 8 · size 8 · chunk size 8 · token of the mount 32 · number of the file 8 · its birth 8 · checksum of these 8; numbers
+    /// little endian.
+    static let fieldBytes = 80
     /// Where the state of the hash begins: number of hashed chunks 8 · the state, padded with zeros · checksum of these 8.
-    static let hashOffset = 64
+    static let hashOffset = 80
     /// Where the first bitmap begins.
     static let headerBytes = 256
 
     private let file: OwnedDescriptor
     private let grid: ChunkGrid
+    /// Which file it speaks of.
+    private let content: [UInt64]
 
     private static func bitmapBytes(_ grid: ChunkGrid) -> Int { Bitmap.byteCount(grid.chunkCount) }
 
@@ -30,18 +34,29 @@ struct MapFile: Sendable {
         return Space.diskBytes(UInt64(overflow ? full : min(full, headerBytes + Bitmap.pageBytes * 4 + sparse)))
     }
 
-    static func create(_ key: ContentKey, _ grid: ChunkGrid, in directory: CacheDirectory) throws(Errno) -> MapFile {
+    /// - Parameter content: the file that it will speak of.
+    static func create(
+        _ key: ContentKey, _ grid: ChunkGrid, of content: OwnedDescriptor, in directory: CacheDirectory
+    ) throws(Errno) -> MapFile {
         let name = CacheDirectory.map(key)
         directory.remove(name)
-        let map = MapFile(file: try directory.create(name), grid: grid)
-        try map.write(header(grid, directory.token), at: 0)
+        let map = MapFile(file: try directory.create(name), grid: grid, content: try identity(of: content))
+        try map.write(map.header(directory.token), at: 0)
         let length = headerBytes + 2 * bitmapBytes(grid)
         _ = try retryingOnInterrupt { ftruncate(map.file.rawValue, off_t(length)) }
         return map
     }
 
+    private static func identity(of file: OwnedDescriptor) throws(Errno) -> [UInt64] {
+        var (number, birth): (UInt64, UInt64) = (0, 0)
+        if mcfs_file_identity(file.rawValue, &number, &birth) != 0 { throw Errno.current }
+        return [number, birth]
+    }
+
     struct Found {
         var map: MapFile
+        /// The file that it speaks of.
+        var content: OwnedDescriptor
         var grid: ChunkGrid
         /// What is believed.
         var present: Bitmap
@@ -53,9 +68,9 @@ struct MapFile: Sendable {
         var hash: StoredFile.Hashing.Saved?
     }
 
-    /// Opens the map of a content that is there. Changes nothing.
+    /// Opens the map of a content that is there in part, and its file. Changes nothing.
     ///
-    /// - Returns: nil where there is no map that is whole.
+    /// - Returns: nil where there is no map that is whole, no file that it speaks of, or nothing in it.
     /// - Throws: where that cannot be told.
     static func open(_ key: ContentKey, in directory: CacheDirectory) throws(Errno) -> Found? {
         guard let (file, length) = try directory.openOurs(CacheDirectory.map(key), O_RDWR) else { return nil }
@@ -68,15 +83,21 @@ struct MapFile: Sendable {
         guard number(fields[8..<16]) == key.size, chunkSize > 0, chunkSize < 1 << 40 else { return nil }
         let grid = ChunkGrid(size: key.size, chunkSize: chunkSize)
         let token = MountToken(text: String(decoding: fields[24..<24 + MountToken.hexCount], as: UTF8.self))
-        guard header(grid, token) == fields, length == headerBytes + 2 * bitmapBytes(grid) else { return nil }
-        let map = MapFile(file: file, grid: grid)
+        guard let (content, size) = try directory.openOurs(CacheDirectory.partial(key), O_RDWR), size == key.size
+        else { return nil }
+        let map = MapFile(file: file, grid: grid, content: try identity(of: content))
+        guard map.header(token) == fields, length == headerBytes + 2 * bitmapBytes(grid) else { return nil }
         let isForeign = token != directory.token
-        let synced = try map.bitmap(at: headerBytes + bitmapBytes(grid))
+        let synced = try map.synced
         let present = isForeign ? synced : try map.bitmap(at: headerBytes)
+        if present.population == 0 { return nil }
         return Found(
-            map: map, grid: grid, present: present, isSynced: present.population == synced.population,
+            map: map, content: content, grid: grid, present: present, isSynced: present.population == synced.population,
             isForeign: isForeign, hash: map.hash(of: present))
     }
+
+    /// What is known to be on the disk.
+    var synced: Bitmap { get throws(Errno) { try bitmap(at: Self.headerBytes + Self.bitmapBytes(grid)) } }
 
     /// Makes a map that another mount wrote this one's: what was not synced is struck from its first bitmap. By the content's
     /// writer. The second stays as it is on the disk, whatever happens meanwhile.
@@ -91,7 +112,7 @@ struct MapFile: Sendable {
         }
         try write(synced, at: Self.headerBytes)
         // The bits before the token that vouches for them.
-        try write(Self.header(grid, directory.token), at: 0)
+        try write(header(directory.token), at: 0)
     }
 
     private func bitmap(at start: Int) throws(Errno) -> Bitmap {
@@ -121,14 +142,15 @@ struct MapFile: Sendable {
         try write([byte], at: UInt64(Self.headerBytes + chunk >> 3))
     }
 
-    /// Records what was there before the content was synced, and syncs that.
+    /// Records what was there before the content was synced. Lasts once `sync` was called.
     ///
     /// - Parameter hash: of chunks in `present`.
     func recordSynced(_ present: Bitmap, hash: StoredFile.Hashing.Saved?) throws(Errno) {
         try write(present, at: Self.headerBytes + Self.bitmapBytes(grid))
         if let hash { try write(Self.record(hash), at: UInt64(Self.hashOffset)) }
-        _ = try retryingOnInterrupt { fdatasync(file.rawValue) }
     }
+
+    func sync() throws(Errno) { _ = try retryingOnInterrupt { fdatasync(file.rawValue) } }
 
     private static func record(_ hash: StoredFile.Hashing.Saved) -> [UInt8] {
         let padding = [UInt8](repeating: 0, count: max(0, ContentHasher.savedBytesMax - hash.state.count))
@@ -156,8 +178,9 @@ struct MapFile: Sendable {
         try bytes.withBytes { (bytes) throws(Errno) in try file.write(bytes, at: offset) }
     }
 
-    private static func header(_ grid: ChunkGrid, _ token: MountToken) -> [UInt8] {
-        checked(magic + field(grid.size) + field(grid.chunkSize) + Array(token.text.utf8))
+    private func header(_ token: MountToken) -> [UInt8] {
+        let fields = [grid.size, grid.chunkSize].flatMap(Self.field)
+        return Self.checked(Self.magic + fields + Array(token.text.utf8) + content.flatMap(Self.field))
     }
 
     private static func field(_ value: UInt64) -> [UInt8] {

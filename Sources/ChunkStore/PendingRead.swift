@@ -38,6 +38,12 @@ final class PendingRead: @unchecked Sendable {
 
     func hasWaited(atLeast duration: Duration) -> Bool { ContinuousClock.now - began >= duration }
 
+    /// Forgets what was taken into memory.
+    func dropMemory() {
+        memory = nil
+        inMemory = []
+    }
+
     /// Takes the part of a chunk that this read asked for into memory.
     func take(_ index: Int, _ bytes: UnsafeRawBufferPointer) {
         let chunk = use.blob.grid.range(of: index)

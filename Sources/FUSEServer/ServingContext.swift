@@ -103,7 +103,7 @@ final class ServingContext: Sendable {
     func opening(_ opened: MountFS.Opened, of node: Node, writer: UInt32? = nil) -> IOModes.Opening {
         let isWritable = if case .upper = opened { true } else { false }
         let bytes = isWritable ? .max : fileSystem.storedBytes(of: node)
-        return modes.open(
+        var opening = modes.open(
             node.number, isWritable: isWritable, leavesPages: bytes >= Self.droppedBytesMin, writer: writer
         ) {
             switch opened {
@@ -115,6 +115,8 @@ final class ServingContext: Sendable {
             case .empty: nil
             }
         }
+        if case .lower(let file) = opened, file.hasUncertainPages { opening.keepsPages = false }
+        return opening
     }
 
     /// Small files are better off in the page cache: opening them again costs no more than the request.

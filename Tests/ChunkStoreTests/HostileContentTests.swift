@@ -54,6 +54,54 @@ struct HostileContentTests {
         #expect(try cache.open(content).all == digits)
     }
 
+    @Test("bytes that went out unchecked and are fetched anew leave no pages behind", arguments: [true, false])
+    func lostUnchecked(isEvicted: Bool) throws {
+        let fixture = CacheFixture()
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let dropped = Guarded<[BlobID]>([])
+        cache.onDiscard { id in dropped.update { $0.append(id) } }
+        let source = MemorySource(digits)
+        source.fail(.flip)
+        let content = CacheFixture.digested(source)
+        #expect(try cache.open(content).bytes(0, 4) != Array("0123".utf8))
+        #expect(!cache.open(content).hasUncertainPages)
+        if isEvicted {
+            #expect(cache.evict([content.key]) == 4)
+            #expect(cache.open(content).hasUncertainPages)
+            #expect(try cache.open(content).all == digits)
+            // Nobody knows what the pages of before are.
+            #expect(cache.open(content).hasUncertainPages)
+        } else {
+            // Closed since; now the rest comes, which nobody reads.
+            try? cache.prefetch([content], progress: Progress(), isCancelled: { false })
+            #expect(dropped.wait(until: Deadline(after: .seconds(20))) { $0.isEmpty ? nil : $0 } == [content.id])
+            #expect(try cache.open(content).all == digits)
+        }
+    }
+
+    @Test("bytes that were checked after they went out leave their pages")
+    func checkedLater() throws {
+        let fixture = CacheFixture()
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let content = CacheFixture.digested(MemorySource(digits))
+        _ = try cache.open(content).bytes(0, 4)
+        _ = try cache.open(content).all
+        #expect(cache.evict([content.key]) == 20)
+        #expect(!cache.open(content).hasUncertainPages)
+    }
+
+    @Test("bytes that went out from memory alone are not taken for checked")
+    func unkeptPages() throws {
+        let fixture = CacheFixture(bytesMax: 0)
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let content = CacheFixture.digested(MemorySource(digits))
+        _ = try cache.open(content).bytes(0, 4)
+        #expect(cache.open(content).hasUncertainPages)
+    }
+
     @Test("a content of one chunk is checked before it is served, also where it cannot be kept")
     func unkept() throws {
         let fixture = CacheFixture(chunkSize: 64, bytesMax: 0)

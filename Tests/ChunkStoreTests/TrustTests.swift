@@ -199,6 +199,41 @@ struct TrustTests {
         }
     }
 
+    @Test("a map vouches for no other file that has the name and the length of its own")
+    func mapOfAnotherFile() throws {
+        var fixture = CacheFixture()
+        let content = CacheFixture.placed(MemorySource(digits))
+        let first = try cache(&fixture, mount: 1)
+        _ = try first.open(content).bytes(0, 12)
+        first.shutDown()
+        let map = try #require(files(fixture, in: "partial").first { $0.hasSuffix(".map") })
+        let path = String(map.dropLast(4))
+        // As a power cut leaves them that undoes the removal of one alone, and a copy of a folder that is being written.
+        #expect(rename(path, path + ".old") == 0)
+        try Data(count: digits.count).write(to: URL(fileURLWithPath: path))
+        #expect(chmod(path, 0o600) == 0)
+        for number in 1...2 {
+            let next = try cache(&fixture, mount: number)
+            defer { next.shutDown() }
+            #expect(throws: MCFSError.self) { try next.open(gone(content)).bytes(8, 12) }
+        }
+    }
+
+    @Test("a file that is in doubt takes its space until it is judged")
+    func spaceInDoubt() throws {
+        var fixture = CacheFixture(chunkSize: 64)
+        let contents = [digits, Array(digits.reversed())].map { CacheFixture.digested(MemorySource($0)) }
+        let killed = try cache(&fixture, mount: 1)
+        defer { killed.shutDown() }
+        for content in contents { _ = try killed.open(content).all }
+        let next = try cache(&fixture, mount: 2)
+        defer { next.shutDown() }
+        next.waitUntilScanned(Deadline(after: .seconds(10)))
+        #expect(next.usage.bytesUsed == 2 * 4096)
+        _ = try next.open(gone(contents[0])).all
+        #expect(next.usage.bytesUsed == 2 * 4096)
+    }
+
     @Test("a map vouches for nothing but the file beside it")
     func mapWithoutFile() throws {
         var fixture = CacheFixture()

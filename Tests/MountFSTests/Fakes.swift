@@ -57,6 +57,7 @@ final class FakeFile: ContentReading {
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) { store.state.withLock { $0.run = run } }
 
     var completeFile: OwnedDescriptor? { nil }
+    var hasUncertainPages: Bool { false }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {
         let behaviour = store.state.withLock { state in

@@ -67,5 +67,8 @@ void mcfs_trim_heap(void);
 void mcfs_limit_heaps(int count, int block_size);
 /* The number of the mount that fd is on, which no other mount of this boot ever has; statx(2), Linux 6.8. 0 or -1. */
 int mcfs_mount_id(int fd, uint64_t *id);
+/* What tells a file from all others that its file system had, as far as that can tell: its number, and when it was made, in
+   nanoseconds since 1970, 0 where that is not known; statx(2). 0 or -1. */
+int mcfs_file_identity(int fd, uint64_t *inode, uint64_t *birth);
 /* sync_file_range(2): begins to write what is dirty of a file, and waits for nothing. */
 int mcfs_begin_writeback(int fd);
