@@ -29,7 +29,7 @@ final class RecordFolder: Sendable {
     ///   - isUse: whether the file counts as used now.
     func read(_ name: String, countMax: Int = .max, isUse: Bool = true) throws(MCFSError) -> [UInt8]? {
         do throws(Errno) {
-            let file = try OwnedDescriptor.open(name + suffix, at: handle, O_RDONLY)
+            let file = try OwnedDescriptor.open(name + suffix, at: handle, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             let status = try file.status()
             guard status.st_mode & S_IFMT == S_IFREG, let size = Int(exactly: status.st_size), size >= 0 else {
                 return nil
@@ -99,7 +99,7 @@ final class RecordFolder: Sendable {
         clock_gettime(CLOCK_REALTIME, &now)
         let times = [now, now]
         // A use that cannot be noted is no reason to fail it.
-        _ = utimensat(handle.rawValue, name + suffix, times, 0)
+        _ = utimensat(handle.rawValue, name + suffix, times, AT_SYMLINK_NOFOLLOW)
     }
 
     private func names() throws(MCFSError) -> [String] {

@@ -11,8 +11,9 @@ import MCFSCore
 ///     unproven/ID               a whole content that another mount wrote: to be hashed before it is used
 ///     tmp/…                     a whole content being written
 ///
-/// AB are the first two hex digits of the identity. Files move by rename, which keeps their inode. Nothing here is followed
-/// that is a link, or believed that is no plain file of ours.
+/// AB are the first two hex digits of the identity. Files move by rename, which keeps their inode. Nothing is believed that is no
+/// plain file of ours, and no link is followed: what stands in the place of a folder is taken away before anything is read, so
+/// that nothing outside of the directory is ever read, written or removed.
 struct CacheDirectory: Sendable {
     let path: String
     let root: OwnedDescriptor
@@ -26,14 +27,26 @@ struct CacheDirectory: Sendable {
             self.token = token ?? MountToken(of: root)
             for area in ["blobs", "fresh", "partial", "unproven", "tmp"] { try Self.makeDirectory(area, in: root) }
             try Self.makeDirectory("fresh/\(self.token.text)", in: root)
+            for shard in Self.shards {
+                for area in ["blobs", "partial"] { try Self.clear("\(area)/\(shard)", in: root) }
+            }
         } catch {
             throw MCFSError(localIO: "use the cache directory \(path)", error)
         }
     }
 
     private static func makeDirectory(_ name: String, in root: OwnedDescriptor) throws(Errno) {
+        try clear(name, in: root)
         if mkdirat(root.rawValue, name, 0o700) == 0 || errno == EEXIST { return }
         throw Errno.current
+    }
+
+    /// Takes away what stands in the place of a folder and is none.
+    private static func clear(_ name: String, in root: OwnedDescriptor) throws(Errno) {
+        var status = stat()
+        guard fstatat(root.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0, status.st_mode & S_IFMT != S_IFDIR
+        else { return }
+        if unlinkat(root.rawValue, name, 0) != 0 { throw Errno.current }
     }
 
     // MARK: Names
@@ -108,19 +121,31 @@ struct CacheDirectory: Sendable {
         return fstatat(root.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 ? status : nil
     }
 
+    /// Opens a folder; not where a link leads.
+    private func openFolder(_ name: String) throws(Errno) -> OwnedDescriptor {
+        var folder = root
+        for part in name.split(separator: "/") {
+            folder = try OwnedDescriptor.open(String(part), at: folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        }
+        return folder
+    }
+
     /// Makes names in a folder last over a power cut.
     func syncFolder(_ name: String) throws(Errno) {
-        let folder = try OwnedDescriptor.open(name, at: root, O_RDONLY | O_DIRECTORY)
+        let folder = try openFolder(name)
         _ = try retryingOnInterrupt { fsync(folder.rawValue) }
     }
 
     /// Calls `body` with the name of everything in a folder.
     func forEachName(in folder: String, _ body: (String) -> Void) {
-        // A description of its own, closed on exec, that fdopendir takes over. What is not seen would not be counted: a disk that
-        // fails once is asked again.
-        let open = { mcfs_openat(root.rawValue, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
-        var descriptor = open()
-        if descriptor < 0, errno != ENOENT { descriptor = open() }
+        var opened = Result { () throws(Errno) in try openFolder(folder) }
+        // What is not seen would not be counted: a disk that fails once is asked again.
+        if case .failure(let error) = opened, error != .noEntry {
+            opened = Result { () throws(Errno) in try openFolder(folder) }
+        }
+        // A description of its own, closed on exec, that fdopendir takes over.
+        guard let place = try? opened.get() else { return }
+        let descriptor = mcfs_openat(place.rawValue, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
         guard descriptor >= 0 else { return }
         guard let stream = fdopendir(descriptor) else {
             close(descriptor)

@@ -49,6 +49,8 @@ struct CacheStart: Sendable {
             let folder = "fresh/\(token)"
             directory.forEachName(in: folder) { putInDoubt($0, in: folder, of: directory) }
             _ = unlinkat(directory.root.rawValue, folder, AT_REMOVEDIR)
+            // No folder.
+            directory.remove(folder)
         }
     }
 

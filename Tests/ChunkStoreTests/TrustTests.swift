@@ -199,6 +199,38 @@ struct TrustTests {
         }
     }
 
+    @Test("nothing outside of the cache directory is touched, wherever a link in it leads")
+    func links() throws {
+        for name in ["blobs", "fresh", "partial", "unproven", "tmp", "fresh/other", "blobs/ab", "partial/ab"] {
+            for hasContents in [true, false] {
+                var fixture = CacheFixture(chunkSize: 64)
+                let source = MemorySource(digits)
+                let contents = [CacheFixture.digested(source), CacheFixture.placed(source)]
+                let elsewhere = TemporaryDirectory()
+                let victims = ["passwd", "\(contents[0].id)", "\(contents[1].id)", "\(contents[1].id).20"]
+                for victim in victims { try Data("x".utf8).write(to: URL(fileURLWithPath: "\(elsewhere.path)/\(victim)")) }
+                if hasContents {
+                    let first = try cache(&fixture, mount: 1)
+                    for content in contents { _ = try first.open(content).all }
+                    first.shutDown()
+                }
+                let link = "\(fixture.directory.path)/\(name)"
+                try? FileManager.default.removeItem(atPath: link)
+                mkdir((link as NSString).deletingLastPathComponent, 0o700)
+                #expect(symlink(elsewhere.path, link) == 0)
+                for number in 1...2 {
+                    let next = try cache(&fixture, mount: number)
+                    for content in contents { #expect(try next.open(content).all == digits, "\(name)") }
+                    next.waitUntilSynced()
+                    _ = next.evict(contents.map(\.key))
+                    next.shutDown()
+                }
+                let left = try FileManager.default.contentsOfDirectory(atPath: elsewhere.path)
+                #expect(Set(left) == Set(victims), "\(name)")
+            }
+        }
+    }
+
     @Test("a map vouches for no other file that has the name and the length of its own")
     func mapOfAnotherFile() throws {
         var fixture = CacheFixture()
