@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import cache
 import kernels
 import large
 import many
@@ -27,10 +28,10 @@ import upper
 from measure import MIB
 from stand import ROOT, Stand
 
-ROWS = large.ROWS | small.ROWS | many.ROWS | upper.ROWS | kernels.ROWS
+ROWS = large.ROWS | small.ROWS | cache.ROWS | many.ROWS | upper.ROWS | kernels.ROWS
 # Tables of docs/performance.md: the marks around each, and which rows it has.
 SECTIONS = {
-    "": ("<!-- bench -->\n", "<!-- /bench -->"), "many": ("<!-- bench many -->\n", "<!-- /bench many -->"),
+    "": ("<!-- bench -->\n", "<!-- /bench -->"), "cache": ("<!-- bench cache -->\n", "<!-- /bench cache -->"), "many": ("<!-- bench many -->\n", "<!-- /bench many -->"),
     "kernels": ("<!-- bench kernels -->\n", "<!-- /bench kernels -->")}
 
 

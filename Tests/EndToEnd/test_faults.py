@@ -144,6 +144,40 @@ def test_flipped_bytes_are_right_bytes_or_an_error(mcfs, registry, flip_proxy, t
         time.sleep(1)
 
 
+def raw_artifact(registry, tmp_path, name, data):
+    """An artifact with one file, which is its layer, as it is."""
+    layout = images.Layout(tmp_path / name)
+    layout.image([layout.blob(data, "application/vnd.cncf.model.weight.v1.raw", annotations={
+        "org.cncf.model.filepath": "large"})], artifactType="application/vnd.cncf.model.manifest.v1+json")
+    images.push(layout.path, registry, name)
+
+
+@pytest.mark.parametrize("then", ["evicted", "prefetched", "evicted while open"])
+def test_no_page_of_a_wrong_fetch_outlives_it(mcfs, registry, fault_proxy, tmp_path, then):
+    # The kernel keeps pages of what a reader saw before the digest of the whole file could be known.
+    data = trees.seeded(3, 6_000_000)
+    raw_artifact(registry, tmp_path, "stale", data)
+    proxy = fault_proxy(registry.url)
+    mountpoint = mcfs.mount(f"oci://{proxy.host}/stale:v1")
+    path = f"{mountpoint}/large"
+    proxy.fault({"kind": "flip", "method": "GET", "match": "/blobs/", "at": 100})
+    with open(path, "rb", buffering=0) as first:
+        assert first.read(4096) != data[:4096]
+        proxy.heal()
+        if then == "evicted while open":
+            mcfs.evict(path)
+    if then == "evicted":
+        mcfs.evict(path)
+    if then == "prefetched":
+        # What is wrong is found now, with nobody reading, and is fetched anew.
+        mcfs.run("prefetch", f"oci://{proxy.host}/stale:v1", code=None)
+    deadline = time.monotonic() + 60
+    while (got := read(path)[0]) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert got == data
+
+
 # An origin that does not answer
 
 WAYS = {
