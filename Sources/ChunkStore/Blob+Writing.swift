@@ -243,8 +243,8 @@ extension Blob {
             .corrupt, "the bytes fetched for \(id) do not match it; the origin or the way to it corrupts data")
         let (wasServed, isFinal) = state.withLock { state in
             state.mismatches += 1
-            // By this load of it, or by an earlier one, whose pages the kernel may have kept.
-            let wasServed = context.dropsUnchecked(key) || state.served.population > 0
+            // By this load of it or by an earlier one.
+            let wasServed = context.areWrong(key)
             if wasServed { state.generation += 1 }
             let isFinal = wasServed || state.mismatches >= 2
             if state.mismatches >= 2 { state.failure = (error, ContinuousClock.now + .seconds(30)) }

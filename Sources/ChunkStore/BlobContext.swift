@@ -69,8 +69,14 @@ final class BlobContext: Sendable {
     /// What is in the file is right.
     func isChecked(_ key: ContentKey) { unchecked.withLock { if case .inFile = $0[key] { $0[key] = nil } } }
 
-    /// Who kept bytes of it is told to drop them. - Returns: whether there may be some.
-    func dropsUnchecked(_ key: ContentKey) -> Bool { unchecked.withLock { $0.removeValue(forKey: key) != nil } }
+    /// They are wrong. - Returns: whether there are any.
+    func areWrong(_ key: ContentKey) -> Bool {
+        unchecked.withLock { unchecked in
+            // Who kept them is told to drop them, but may be asked for them before that is done.
+            if unchecked[key] != nil { unchecked[key] = .lost }
+            return unchecked[key] != nil
+        }
+    }
 
     /// Whether somebody may have kept bytes of it that nobody will check.
     func hasLostUnchecked(_ key: ContentKey) -> Bool {

@@ -89,11 +89,32 @@ struct MapFile: Sendable {
         guard map.header(token) == fields, length == headerBytes + 2 * bitmapBytes(grid) else { return nil }
         let isForeign = token != directory.token
         let synced = try map.synced
-        let present = isForeign ? synced : try map.bitmap(at: headerBytes)
+        let recorded = isForeign ? synced : try map.bitmap(at: headerBytes)
+        let present = try Self.stored(recorded, of: grid, in: content)
         if present.population == 0 { return nil }
         return Found(
-            map: map, content: content, grid: grid, present: present, isSynced: present.population == synced.population,
+            map: map, content: content, grid: grid, present: present, isSynced: recorded.population == synced.population,
             isForeign: isForeign, hash: map.hash(of: present))
+    }
+
+    /// Those of `chunks` that the file has something of everywhere. A hole was never written, whatever a damaged map says.
+    private static func stored(
+        _ chunks: Bitmap, of grid: ChunkGrid, in file: OwnedDescriptor
+    ) throws(Errno) -> Bitmap {
+        // What was found last, from a byte that is stored to the next hole.
+        var extent = ByteRange(0, 0)
+        return try chunks.filter { (chunk) throws(Errno) in
+            let range = grid.range(of: chunk)
+            if extent.contains(range) { return true }
+            let data = lseek(file.rawValue, off_t(range.lowerBound), mcfs_seek_data)
+            // ENXIO: nothing but a hole is left.
+            if data < 0, errno != ENXIO { throw Errno.current }
+            guard data == off_t(range.lowerBound) else { return false }
+            let hole = lseek(file.rawValue, data, mcfs_seek_hole)
+            if hole < 0 { throw Errno.current }
+            extent = ByteRange(range.lowerBound, UInt64(hole))
+            return extent.contains(range)
+        }
     }
 
     /// What is known to be on the disk.

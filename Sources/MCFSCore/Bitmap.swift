@@ -78,6 +78,20 @@ extension Bitmap {
         }
     }
 
+    /// Keeps those that `isKept` says yes to.
+    package func filter<Failure: Error>(_ isKept: (Int) throws(Failure) -> Bool) throws(Failure) -> Bitmap {
+        var result = Bitmap(count: count)
+        for page in isSmall ? [0] : pages.keys.sorted() {
+            for (index, word) in (isSmall ? [word] : pages[page] ?? []).enumerated() where word != 0 {
+                for bit in 0..<64 where word & (1 << UInt64(bit)) != 0 {
+                    let number = page * Self.pageBits + index * 64 + bit
+                    if try isKept(number) { result.insert(number) }
+                }
+            }
+        }
+        return result
+    }
+
     private static func bytes(_ words: [UInt64], _ count: Int) -> [UInt8] {
         (0..<count).map { UInt8(truncatingIfNeeded: words[$0 >> 3] >> UInt64(($0 & 7) * 8)) }
     }

@@ -266,6 +266,26 @@ struct TrustTests {
         #expect(next.usage.bytesUsed == 2 * 4096)
     }
 
+    @Test("a hole is no chunk, whatever the map says", arguments: [true, false])
+    func bitOfAHole(isForeign: Bool) throws {
+        var fixture = CacheFixture(chunkSize: 4096)
+        let source = MemorySource((0..<20 * 4096).map { UInt8(truncatingIfNeeded: $0 / 4096 + 1) })
+        let content = CacheFixture.placed(source)
+        let first = try cache(&fixture, mount: 1)
+        for page in [0, 1, 7, 19] as [UInt64] { _ = try first.open(content).bytes(page * 4096, page * 4096 + 10) }
+        first.shutDown()
+        let path = try #require(files(fixture, in: "partial").first { $0.hasSuffix(".map") })
+        let map = try #require(FileHandle(forUpdatingAtPath: path))
+        // Both bitmaps: 20 chunks each.
+        try map.seek(toOffset: 256)
+        try map.write(contentsOf: Data([255, 255, 15, 255, 255, 15]))
+        try map.close()
+        let next = try cache(&fixture, mount: isForeign ? 2 : 1)
+        defer { next.shutDown() }
+        #expect(next.localBytes(of: content.id, size: content.size) == 4 * 4096)
+        #expect(try next.open(content).all == source.bytes)
+    }
+
     @Test("a map vouches for nothing but the file beside it")
     func mapWithoutFile() throws {
         var fixture = CacheFixture()
