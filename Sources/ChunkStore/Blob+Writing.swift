@@ -42,11 +42,18 @@ extension Blob {
 
     /// Keeps a chunk that came, or at least gives it to those who wait.
     ///
-    /// - Parameter room: of which the chunk may take its part; nil: there is none.
+    /// - Parameters:
+    ///   - source: where it came from.
+    ///   - room: of which the chunk may take its part; nil: there is none.
     /// - Returns: whether it could be kept, or nobody needs it.
-    func store(_ chunk: Int, _ buffer: MemoryBuffer, _ room: Reservation?) -> Bool {
+    func store(
+        _ chunk: Int, _ buffer: MemoryBuffer, from source: any ByteSource, _ room: Reservation?
+    ) -> Bool {
         let isWanted = state.withLock { state in
-            if !state.isComplete && !state.present[chunk] { return true }
+            if !state.isComplete && !state.present[chunk] {
+                state.sources.insert(ObjectIdentifier(source))
+                return true
+            }
             state.claimed.remove(chunk)
             return false
         }
@@ -241,19 +248,23 @@ extension Blob {
     private func foundWrong() {
         let error = MCFSError(
             .corrupt, "the bytes fetched for \(id) do not match it; the origin or the way to it corrupts data")
-        let (wasServed, isFinal) = state.withLock { state in
+        let (wasServed, isFinal, failed) = state.withLock { state -> (Bool, Bool, [PendingRead]) in
             state.mismatches += 1
             // By this load of it or by an earlier one.
             let wasServed = context.areWrong(key)
             if wasServed { state.generation += 1 }
             let isFinal = wasServed || state.mismatches >= 2
-            if state.mismatches >= 2 { state.failure = (error, ContinuousClock.now + .seconds(30)) }
-            return (wasServed, isFinal)
+            let failure = Failure(error: error, sources: state.sources)
+            if state.mismatches >= 2 { state.failure = failure }
+            if !isFinal { return (wasServed, isFinal, []) }
+            // Who reads from elsewhere and has seen nothing of it gets another try.
+            let failed = state.reads.filter { wasServed || failure.concerns($0.content.source) }
+            state.reads.removeAll { wasServed || failure.concerns($0.content.source) }
+            return (wasServed, isFinal, failed)
         }
         reset(dropsMemory: true)
-        let reads = isFinal ? takeAllReads() : []
-        context.observer?.foundCorrupt(key, isFinal ? error : nil, reads, wasServed: wasServed)
-        if !isFinal { context.observer?.wantsChunks(key) }
+        context.observer?.foundCorrupt(key, isFinal ? error : nil, failed, wasServed: wasServed)
+        if isAwaited { context.observer?.wantsChunks(key) }
     }
 
     /// What is known of a file that was in doubt.
@@ -269,7 +280,7 @@ extension Blob {
             // The content is what it should be: nothing of the other size can ever match its digest.
             let reads = state.withLock { state in
                 state.doubt = nil
-                state.failure = (error, ContinuousClock.now + .seconds(30))
+                state.failure = Failure(error: error, sources: [])
                 defer { state.reads = [] }
                 return state.reads
             }
@@ -340,6 +351,7 @@ extension Blob {
                 state.present.removeAll()
                 state.served.removeAll()
                 state.unhashed = [:]
+                state.sources = []
                 state.isComplete = key.size == 0
                 wantAgain(&state)
             }

@@ -42,14 +42,32 @@ final class Blob: Sendable {
         var generation = 0
         /// How often the digest was wrong since it last was right.
         var mismatches = 0
-        /// What all reads get until then.
-        var failure: (error: MCFSError, until: ContinuousClock.Instant)?
+        /// Where what is there came from, as far as that is known.
+        var sources: Set<ObjectIdentifier> = []
+        /// What reads get for a while.
+        var failure: Failure?
         /// Chunks that did not come in time.
         var refused: [Int: Refusal] = [:]
 
         /// Work of the writer; empty while nobody writes.
         var work: [@Sendable () -> Void] = []
         var hasWriter = false
+    }
+
+    /// A content that stays wrong is not fetched over and over.
+    struct Failure {
+        let error: MCFSError
+        /// Who brought it; empty: anybody. One that is right may have another source.
+        let sources: Set<ObjectIdentifier>
+        private let until = ContinuousClock.now + .seconds(30)
+
+        var hasPassed: Bool { until <= ContinuousClock.now }
+
+        func concerns(_ source: any ByteSource) -> Bool {
+            sources.isEmpty || sources.contains(ObjectIdentifier(source))
+        }
+
+        func holds(for source: any ByteSource) -> Bool { concerns(source) && !hasPassed }
     }
 
     /// A file under this identity that may be wrong, or that makes this content so.
@@ -180,9 +198,11 @@ extension Blob {
         case refused(PendingRead, MCFSError)
     }
 
-    /// - Parameter generation: of when the reader's file was opened.
+    /// - Parameters:
+    ///   - generation: of when the reader's file was opened.
+    ///   - source: what the reader would fetch from.
     func read(
-        _ range: ByteRange, generation: Int, makeRead: (Set<Int>) -> PendingRead
+        _ range: ByteRange, generation: Int, from source: any ByteSource, makeRead: (Set<Int>) -> PendingRead
     ) throws(MCFSError) -> Lookup {
         try state.withLock { state throws(MCFSError) -> Lookup in
             if generation != state.generation {
@@ -191,9 +211,11 @@ extension Blob {
             }
             if state.isComplete, let file = state.file { return .region(FileRegion(file, range)) }
             if let failure = state.failure {
-                if failure.until > ContinuousClock.now { throw failure.error }
-                state.failure = nil
-                state.mismatches = 0
+                if failure.holds(for: source) { throw failure.error }
+                if failure.hasPassed {
+                    state.failure = nil
+                    state.mismatches = 0
+                }
             }
             let chunks = grid.chunks(overlapping: range)
             if state.doubt == nil, let file = state.file, state.present.containsAll(chunks),
@@ -224,11 +246,10 @@ extension Blob {
     }
 
     /// Claims those of `chunks` that nobody has or fetches. - Returns: what was claimed.
-    func claim(_ chunks: Range<Int>) -> [Int] {
+    func claim(_ chunks: Range<Int>, from source: any ByteSource) -> [Int] {
         state.withLock { state in
             guard !state.isComplete, state.doubt == nil else { return [] }
-            // What was wrong twice is not fetched over and over.
-            if let failure = state.failure, failure.until > ContinuousClock.now { return [] }
+            if let failure = state.failure, failure.holds(for: source) { return [] }
             return chunks.filter { !state.present[$0] && state.claimed.insert($0) }
         }
     }

@@ -64,7 +64,7 @@ package final class CachedFile: Sendable {
         let ahead = readAhead.withLock { $0.advance(range, size: content.size) }
         let lookup: Blob.Lookup
         do {
-            lookup = try use.blob.read(range, generation: generation) { missing in
+            lookup = try use.blob.read(range, generation: generation, from: content.source) { missing in
                 PendingRead(
                     range, missing: missing, waiter: makeWaiter(),
                     deadline: Deadline(after: cache.configuration.readDeadline), content: content, use: use)

@@ -30,7 +30,7 @@ struct FetchPlanner: Sendable {
             return all.isEmpty ? [] : [FetchJob(content.source, all, priority: priority)]
         }
         var wanted: [FetchPiece] = []
-        for chunk in chunks where !use.blob.claim(chunk..<chunk + 1).isEmpty {
+        for chunk in chunks where !use.blob.claim(chunk..<chunk + 1, from: content.source).isEmpty {
             wanted.append(piece(use, chunk, content.offset))
         }
         guard let first = wanted.first else { return [] }
@@ -54,7 +54,7 @@ struct FetchPlanner: Sendable {
         var pieces: [FetchPiece] = []
         for content in contents.sorted(by: { $0.offset < $1.offset }) where !isComplete(content.key) {
             let use = table.use(content.key)
-            pieces += use.blob.claim(0..<use.blob.grid.chunkCount).map { piece(use, $0, content.offset) }
+            pieces += use.blob.claim(0..<use.blob.grid.chunkCount, from: source).map { piece(use, $0, content.offset) }
         }
         if pieces.isEmpty { return [] }
         guard source.hasRandomAccess else { return [FetchJob(source, pieces, priority: .prefetch, ended: ended)] }
@@ -87,7 +87,9 @@ struct FetchPlanner: Sendable {
             for chunk in use.blob.grid.chunks(within: ByteRange(low, high)) {
                 let piece = piece(use, chunk, neighbour.offset)
                 // Contents that overlap (a hostile layer) are fetched one at a time.
-                guard piece.range.lowerBound >= end, !use.blob.claim(chunk..<chunk + 1).isEmpty else { continue }
+                guard piece.range.lowerBound >= end,
+                    !use.blob.claim(chunk..<chunk + 1, from: content.source).isEmpty
+                else { continue }
                 pieces.append(piece)
                 end = piece.range.upperBound
             }

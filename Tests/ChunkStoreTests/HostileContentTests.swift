@@ -80,6 +80,23 @@ struct HostileContentTests {
         }
     }
 
+    @Test("a content that one origin has wrong is read from another, while who read the wrong one has it open")
+    func anotherOrigin() throws {
+        let fixture = CacheFixture(chunkSize: 64)
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let bad = MemorySource(digits)
+        bad.fail(.flip, .flip, .flip, .flip)
+        let content = CacheFixture.digested(bad)
+        let victim = cache.open(content)
+        for _ in 0..<3 { #expect(throws: MCFSError.self) { try victim.all } }
+        // Not over and over.
+        #expect(bad.reads.count == 2)
+        let good = FileContent(id: content.id, size: content.size, source: MemorySource(digits), offset: 0)
+        #expect(try cache.open(good).all == digits)
+        #expect(try victim.all == digits)
+    }
+
     @Test("bytes that were checked after they went out leave their pages")
     func checkedLater() throws {
         let fixture = CacheFixture()
