@@ -40,6 +40,7 @@ def figures(milliseconds):
 def making_room(stand):
     """Cold reads while a cache of 200,000 contents is full, beside reads where there is room."""
     count, files = stand.few(RECORDS), stand.few(100)
+    os.makedirs(os.path.join(stand.nginx.root, "room"))
     for number in range(files):
         stand.served(f"room/{number:03}", MIB)
     sides = {}

@@ -327,7 +327,7 @@ extension Blob {
         writeAndWait { [self] in
             let bytes = state.withLock { state -> UInt64? in
                 if state.doubt != nil || state.reads.contains(where: \.awaitsVerdict) { return nil }
-                return localBytes(of: state)
+                return context.space.localBytes(key) ?? localBytes(of: state)
             }
             guard let bytes else { return 0 }
             reset()

@@ -139,7 +139,9 @@ final class BlobContext: Sendable {
         // The names of whole contents have no size: one of another size is another content.
         removeWhole(directory.fresh(key.id), size: key.size)
         removeWhole(CacheDirectory.blob(key.id), size: key.size)
-        if directory.status(CacheDirectory.unproven(key.id)).map({ UInt64($0.st_size) == key.size }) ?? false {
+        if isUnproven(key.id),
+            directory.status(CacheDirectory.unproven(key.id)).map({ UInt64($0.st_size) == key.size }) ?? false
+        {
             removeUnproven(key.id)
         }
     }

@@ -21,13 +21,14 @@ final class BlobTable: Sendable {
         self.chunkSize = chunkSize
     }
 
-    func use(_ key: ContentKey) -> BlobUse {
+    /// - Parameter isLost: what is there of it goes now: where it is not in use, it is not looked at.
+    func use(_ key: ContentKey, isLost: Bool = false) -> BlobUse {
         while true {
             let (known, departures) = state.withLock { (Self.retain(key, &$0), $0.departures[Self.row(key)]) }
             if let known { return BlobUse(known, self) }
             // Loading opens files: not under the lock. Two that load the same keep one.
             let loaded = Blob(
-                key, chunkSize: chunkSize, context, isKnownMissing: context.space.isKnownMissing(key))
+                key, chunkSize: chunkSize, context, isKnownMissing: isLost || context.space.isKnownMissing(key))
             let (blob, isNew) = state.withLock { state -> (Blob?, Bool) in
                 if let blob = Self.retain(key, &state) { return (blob, false) }
                 guard state.departures[Self.row(key)] == departures else { return (nil, false) }
@@ -36,7 +37,7 @@ final class BlobTable: Sendable {
             }
             guard let blob else { continue }
             let use = BlobUse(blob, self)
-            if isNew { blob.wasLoaded() }
+            if isNew, !isLost { blob.wasLoaded() }
             return use
         }
     }

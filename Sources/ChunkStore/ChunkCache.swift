@@ -162,7 +162,8 @@ package final class ChunkCache: ContentSink {
     package func evict(_ contents: [ContentKey]) -> UInt64 {
         contents.reduce(0) { sum, key in
             overflow.remove(key)
-            let use = table.use(key)
+            // Before the scan how much that is must be looked up.
+            let use = table.use(key, isLost: space.localBytes(key) != nil)
             return sum + withExtendedLifetime(use) { use.blob.evict() }
         }
     }

@@ -10,15 +10,15 @@ struct Evictor: Sendable {
 
     /// Runs until the space ends.
     func run() {
-        while let bytes = space.waitForDemand() {
-            evict(downTo: bytes)
-            if space.isAbove(bytes) { space.evictedAllThereIs() }
+        while let (bytes, isAwaited) = space.waitForDemand() {
+            evict(downTo: bytes, evenOpen: isAwaited)
+            if isAwaited, space.isAbove(bytes) { space.evictedAllThereIs() }
         }
     }
 
     /// Evicts until at most `bytes` are taken, if that can be. - Returns: bytes freed.
     @discardableResult
-    func evict(downTo bytes: UInt64) -> UInt64 {
+    func evict(downTo bytes: UInt64, evenOpen: Bool = true) -> UInt64 {
         var freed: UInt64 = 0
         var inUse: [ContentKey] = []
         // Once around.
@@ -36,7 +36,7 @@ struct Evictor: Sendable {
                 }
             }
         }
-        for key in inUse where space.isAbove(bytes) && mayLose(key) { freed += evict(key) }
+        for key in inUse where evenOpen && space.isAbove(bytes) && mayLose(key) { freed += evict(key) }
         return freed
     }
 
@@ -47,7 +47,8 @@ struct Evictor: Sendable {
     }
 
     private func evict(_ key: ContentKey) -> UInt64 {
-        let use = table.use(key)
+        // Its files are not looked at only to be removed.
+        let use = table.use(key, isLost: true)
         return withExtendedLifetime(use) { use.blob.evict() }
     }
 }

@@ -55,34 +55,57 @@ final class Space: Sendable {
         var changedWhileScanning: Set<ContentKey>? = []
         /// Nothing more could be evicted, and nothing has changed since.
         var isExhausted = false
-        var waiters = 0
+        /// Bytes that those want who wait for room.
+        var wanted: [UInt64] = []
         var hasEnded = false
 
         var taken: UInt64 { used + reserved + lingering }
+
+        /// Whether one of those who wait should look again.
+        func mayGrant(below bytesMax: UInt64) -> Bool {
+            !wanted.isEmpty && (isExhausted || wanted.contains { taken + $0 <= bytesMax })
+        }
     }
 
     /// Between two times that the disk is told of the use of a content, in seconds.
     private static let toldInterval: Int64 = 60
     /// Room that an eviction makes beyond what was asked, as a part of the bound: a low-water mark.
     private static let slackDivisor: UInt64 = 50
+    /// Where less room than this part of the bound is left, the evictor makes some before anybody waits for it. Not in caches where
+    /// that would be less than a chunk.
+    private static let headroomDivisor: UInt64 = 100
+    private static let headroomMin: UInt64 = 1 << 20
 
     let bytesMax: UInt64
     private let state = Guarded(State())
-    /// The largest reservation that waits for the evictor, in bytes. Taken under the state's lock, never the other way round.
-    private let demand = Guarded((bytes: UInt64(0), hasEnded: false))
+    /// What the evictor is wanted for. Taken under the state's lock, never the other way round.
+    private let demand = Guarded(Demand())
+    private let headroom: UInt64
 
-    init(bytesMax: UInt64) { self.bytesMax = bytesMax }
+    private struct Demand {
+        /// The largest reservation that waits, in bytes.
+        var bytes: UInt64 = 0
+        /// Little room is left.
+        var isLow = false
+        var hasEnded = false
+    }
+
+    init(bytesMax: UInt64) {
+        self.bytesMax = bytesMax
+        let part = bytesMax / Self.headroomDivisor
+        headroom = part < Self.headroomMin ? 0 : part
+    }
 
     /// What `bytes` in a file of their own occupy.
     static func diskBytes(_ bytes: UInt64) -> UInt64 { (bytes + 4095) & ~4095 }
 
     /// Changes the state, and wakes who waits for room.
     private func update<Result>(_ body: (inout State) -> Result) -> Result {
-        let (result, isAwaited) = state.withLock { state in
+        let (result, mayGrant) = state.withLock { state in
             let result = body(&state)
-            return (result, state.waiters > 0)
+            return (result, state.mayGrant(below: bytesMax))
         }
-        if isAwaited { state.update { _ in } }
+        if mayGrant { state.update { _ in } }
         return result
     }
 }
@@ -148,13 +171,7 @@ extension Space {
     /// - Returns: whether it came before the deadline.
     @discardableResult
     func waitUntilScanned(_ deadline: Deadline? = nil) -> Bool {
-        wait(until: deadline) { $0.changedWhileScanning == nil || $0.hasEnded ? true : nil } ?? false
-    }
-
-    private func wait<Result>(until deadline: Deadline?, _ body: (inout State) -> Result?) -> Result? {
-        state.withLock { $0.waiters += 1 }
-        defer { state.withLock { $0.waiters -= 1 } }
-        return state.wait(until: deadline, body)
+        state.wait(until: deadline) { $0.changedWhileScanning == nil || $0.hasEnded ? true : nil } ?? false
     }
 
     /// What the files were found to be, in any order; what was used since then is known better.
@@ -168,7 +185,7 @@ extension Space {
         }
         // What stood in the place of the new state goes outside of the lock, too.
         var replaced = State()
-        update { state in
+        state.update { state in
             for key in state.changedWhileScanning ?? [] { scanned.remove(key) }
             scanned.setPins(state.pins)
             for record in state.inOrder {
@@ -176,7 +193,7 @@ extension Space {
             }
             scanned.reserved = state.reserved
             scanned.lingering = state.lingering
-            scanned.waiters = state.waiters
+            scanned.wanted = state.wanted
             scanned.hasEnded = state.hasEnded
             scanned.changedWhileScanning = nil
             swap(&state, &scanned)
@@ -201,17 +218,29 @@ extension Space {
     /// - Returns: nil where there is none: everything else is pinned or in use, or the deadline came first.
     func reserve(_ bytes: UInt64, until deadline: Deadline) -> Reservation? {
         if bytes > bytesMax { return nil }
-        let isGranted = wait(until: deadline) { [bytesMax, demand] state -> Bool? in
+        let grant = { [self] (state: inout State) -> Bool? in
             if state.hasEnded { return false }
             // What another start left counts too.
             guard state.changedWhileScanning == nil else { return nil }
             if state.taken + bytes <= bytesMax {
                 state.reserved += bytes
+                if state.taken + headroom > bytesMax { demand.update { $0.isLow = true } }
                 return true
             }
             if state.isExhausted { return false }
             demand.update { $0.bytes = max($0.bytes, bytes) }
             return nil
+        }
+        var isGranted = state.withLock { state in
+            let isGranted = grant(&state)
+            if isGranted == nil { state.wanted.append(bytes) }
+            return isGranted
+        }
+        if isGranted == nil {
+            isGranted = state.wait(until: deadline, grant)
+            state.withLock { state in
+                if let index = state.wanted.firstIndex(of: bytes) { state.wanted.remove(at: index) }
+            }
         }
         return isGranted == true ? Reservation(bytes) { [self] in giveBack($0) } : nil
     }
@@ -239,14 +268,16 @@ extension Space {
 
     // MARK: For the evictor
 
-    /// Waits until somebody needs room. - Returns: down to how many bytes to evict; nil at the end.
-    func waitForDemand() -> UInt64? {
-        demand.wait { [bytesMax] demand -> UInt64?? in
+    /// Waits until room is needed.
+    ///
+    /// - Returns: down to how many bytes to evict, and whether somebody waits for that; nil at the end.
+    func waitForDemand() -> (bytes: UInt64, isAwaited: Bool)? {
+        demand.wait { [bytesMax] demand -> (bytes: UInt64, isAwaited: Bool)?? in
             if demand.hasEnded { return .some(nil) }
-            guard demand.bytes > 0 else { return nil }
-            let needed = demand.bytes + bytesMax / Self.slackDivisor
-            demand.bytes = 0
-            return bytesMax > needed ? bytesMax - needed : 0
+            guard demand.bytes > 0 || demand.isLow else { return nil }
+            let (needed, isAwaited) = (demand.bytes + bytesMax / Self.slackDivisor, demand.bytes > 0)
+            demand = Demand()
+            return (bytesMax > needed ? bytesMax - needed : 0, isAwaited)
         } ?? nil
     }
 
