@@ -9,7 +9,14 @@ internal import Synchronization
 
 /// HTTP on the Unix socket of a cache directory. Answers come from `MountService`, on threads of their own.
 final class ControlServer: Sendable {
-    private let isStopping = Lock(false)
+    private struct State {
+        var server: HTTPServer?
+        var isStopping = false
+    }
+
+    private let state = Lock(State())
+    /// Where the system gave no descriptor for a connection, before the next ones are waited for.
+    private static let pause = Duration.milliseconds(200)
     /// Longest request, in bytes: references, globs and environment variables.
     private static let requestBytesMax = 1 << 20
     /// No request is cut off by the server: jobs end by themselves.
@@ -17,7 +24,6 @@ final class ControlServer: Sendable {
 
     private let service: MountService
     private let socket: ControlSocket
-    private let server: HTTPServer
     private let answers = AnswersUnderWay()
 
     /// - Throws: `cannotCreate` where the path of the socket is too long even in its short form.
@@ -29,11 +35,14 @@ final class ControlServer: Sendable {
             throw MCFSError(
                 .cannotCreate, "the path of the control socket \(socket.path) is too long; give another --cache-dir")
         }
+    }
+
+    private func makeServer() -> HTTPServer {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let bytes = Array(socket.address.utf8)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-        server = HTTPServer(
+        return HTTPServer(
             config: HTTPServer.Configuration(
                 address: address, timeout: Self.requestTimeoutSeconds, logger: .disabled),
             handler: Router(service: service, answers: answers))
@@ -41,29 +50,51 @@ final class ControlServer: Sendable {
 
     /// Serves until `stop`; on `onListening` requests are accepted.
     ///
-    /// A socket that is there is a dead daemon's: whoever calls this holds the cache directory's lock.
+    /// A socket that is there is a dead daemon's: whoever calls this holds the cache directory's lock. A server ends where it cannot
+    /// take a connection, because descriptors are short, and another takes its place: mounts must not end with it.
+    /// - Throws: where it never listened.
     func run(onListening: @escaping @Sendable () -> Void) async throws(MCFSError) {
-        unlink(socket.address)
-        let waiter = Task { [server, socket] in
-            try await server.waitUntilListening()
-            chmod(socket.address, 0o600)
-            onListening()
-        }
-        defer { waiter.cancel() }
-        do { try await server.run() } catch {
-            // What the server waits in ends with an error when it is stopped.
-            if Task.isCancelled || isStopping.withLock({ $0 }) { return }
-            throw MCFSError(.cannotCreate, "cannot serve the control socket \(socket.path): \(error)")
+        let hasListened = Guarded(false)
+        while true {
+            let server = makeServer()
+            let isStopping = state.withLock { state in
+                state.server = server
+                return state.isStopping
+            }
+            if isStopping { return }
+            unlink(socket.address)
+            let waiter = Task { [socket] in
+                try await server.waitUntilListening()
+                chmod(socket.address, 0o600)
+                let isFirst = hasListened.withLock { hasListened in
+                    defer { hasListened = true }
+                    return !hasListened
+                }
+                if isFirst { onListening() }
+            }
+            defer { waiter.cancel() }
+            do { try await server.run() } catch {
+                // What the server waits in ends with an error when it is stopped.
+                if Task.isCancelled || state.withLock({ $0.isStopping }) { return }
+                guard hasListened.withLock({ $0 }) else {
+                    throw MCFSError(.cannotCreate, "cannot serve the control socket \(socket.path): \(error)")
+                }
+                service.logger.warning("the control socket is opened anew", metadata: ["reason": "\(error)"])
+            }
+            try? await Task.sleep(for: Self.pause)
         }
     }
 
     /// Nobody finds the socket any more; answers under way get `seconds` to end.
     func stop(seconds: Double) async {
-        isStopping.withLock { $0 = true }
+        let server = state.withLock { state in
+            state.isStopping = true
+            return state.server
+        }
         unlink(socket.address)
         await answers.wait(Deadline(after: .milliseconds(Int64(seconds * 1000))))
         // What is left is idle connections, and the wait for new ones, which only this ends.
-        await server.stop(timeout: 0)
+        await server?.stop(timeout: 0)
     }
 
     /// One handler for all paths: fewer moving parts than a table of routes, and unknown paths get our own error.

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import time
 
 import pytest
 
@@ -104,3 +105,18 @@ def test_a_limit_of_file_sizes_does_not_end_a_mount_in_the_foreground(mcfs, fold
     assert raised.value.errno == errno.EFBIG
     assert contents(f"{mountpoint}/small0") == trees.seeded(0, 5000)
     assert process.poll() is None
+
+
+def test_where_no_descriptor_is_left_for_a_connection_mounts_stay_and_commands_work_again(mcfs, folder, tmp_path):
+    mountpoint = mcfs.mount(folder)
+    (pid,) = mcfs.daemon_pids
+    with Faults([pid], ("accept:error=EMFILE", "accept4:error=EMFILE"), tmp_path / "strace.log") as faults:
+        # The daemon cannot take it, and listens anew.
+        mcfs.run("status", code=None, timeout=60)
+        assert faults.met
+        assert contents(f"{mountpoint}/warm.bin") == trees.seeded(11, 3 * MIB)
+    deadline = time.monotonic() + 30
+    while mountpoint not in mcfs.run("status", code=None).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert mcfs.daemon_pids == {pid} and contents(f"{mountpoint}/small0") == trees.seeded(0, 5000)
