@@ -267,6 +267,21 @@ extension Blob {
         if isAwaited { context.observer?.wantsChunks(key) }
     }
 
+    /// A file that was right is not any more, and may have been read. Blocks until it is gone.
+    func foundDamaged(_ file: StoredFile, _ error: MCFSError) {
+        writeAndWait { [self] in
+            let isCurrent = state.withLock { state in
+                guard state.file === file else { return false }
+                state.generation += 1
+                context.losesUnchecked(key, always: true)
+                return true
+            }
+            guard isCurrent else { return }
+            reset()
+            context.observer?.foundCorrupt(key, error, [], wasServed: true)
+        }
+    }
+
     /// What is known of a file that was in doubt.
     func judge(_ doubt: Doubt, isRight: Bool) {
         guard state.withLock({ $0.doubt?.file === doubt.file }) else { return }

@@ -86,16 +86,13 @@ final class Blob: Sendable {
         _ = doubt?.isSettled.wait(until: deadline) { $0 ? true : nil }
     }
 
-    /// A read that ran out of time: the kernel asks again, twice, for a part of what it was refused, before its reader hears of
-    /// it. That must not wait as long again.
+    /// A chunk that did not come in time. The kernel asks again for a part of what it was refused, up to twice, before its reader
+    /// hears of it, and then for each of the others that wait for the same page: none of these may wait as long again.
     struct Refusal {
-        let requester: Int
         let error: MCFSError
-        var until: ContinuousClock.Instant
-        var repetitions = 0
+        let until = ContinuousClock.now + window
 
-        static let window = Duration.milliseconds(250)
-        static let repetitionsMax = 2
+        private static let window = Duration.seconds(1)
     }
 
     let key: ContentKey
@@ -168,8 +165,6 @@ final class Blob: Sendable {
     var isComplete: Bool { state.withLock { $0.isComplete } }
 
     var completeFile: StoredFile? { state.withLock { $0.isComplete ? $0.file : nil } }
-
-    var hasUncertainPages: Bool { context.hasLostUnchecked(key) }
 
     var generation: Int { state.withLock { $0.generation } }
 
@@ -320,28 +315,17 @@ extension Blob {
         }
     }
 
-    /// Lets the kernel's repetitions of these fail at once.
+    /// Lets who asks for the same soon fail at once.
     private func refuse(_ reads: [PendingRead], _ error: MCFSError, _ state: inout State) {
-        let until = ContinuousClock.now + Refusal.window
-        for read in reads where read.waiter.requester != 0 && read.hasWaited(atLeast: .seconds(1)) {
-            for chunk in read.missing {
-                state.refused[chunk] = Refusal(requester: read.waiter.requester, error: error, until: until)
-            }
+        for read in reads where read.hasWaited(atLeast: .seconds(1)) {
+            for chunk in read.missing { state.refused[chunk] = Refusal(error: error) }
         }
     }
 
     private func refusal(of read: PendingRead, _ state: inout State) -> MCFSError? {
         let now = ContinuousClock.now
         state.refused = state.refused.filter { $0.value.until > now }
-        for chunk in read.missing {
-            guard var refusal = state.refused[chunk], refusal.requester == read.waiter.requester,
-                refusal.repetitions < Refusal.repetitionsMax
-            else { continue }
-            refusal.repetitions += 1
-            refusal.until = now + Refusal.window
-            state.refused[chunk] = refusal
-            return refusal.error
-        }
+        for chunk in read.missing { if let refusal = state.refused[chunk] { return refusal.error } }
         return nil
     }
 

@@ -33,10 +33,6 @@ package final class CachedFile: Sendable {
         return file?.descriptor
     }
 
-    /// Whether pages that somebody kept of earlier opens may have bytes that nobody checked, and nobody will: they were given out
-    /// while the content was on its way, and it has been fetched anew since.
-    package var hasUncertainPages: Bool { use.blob.hasUncertainPages }
-
     /// Fetches what is missing of `range`, which must lie in the file, behind what readers wait for. Nobody hears of it.
     package func expect(_ range: ByteRange) {
         cache.readAhead(ReadAhead.Request(range: range, rangeBytes: FetchQueue.rangeBytesMax), of: use, content)

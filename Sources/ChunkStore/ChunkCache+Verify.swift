@@ -37,11 +37,10 @@ extension ChunkCache {
             result.checked += 1
             result.bytes += key.size
             if !((try? ContentHasher.matches(key.id, file.descriptor, size: key.size)) ?? false) {
-                result.findings.append(
-                    Finding(
-                        id: key.id, message: "the local bytes of \(key.id) do not match their digest; they were dropped"
-                    ))
-                _ = evict([key])
+                let message = "the local bytes of \(key.id) do not match their digest; they were dropped"
+                result.findings.append(Finding(id: key.id, message: message))
+                overflow.remove(key)
+                use.blob.foundDamaged(file, MCFSError(.corrupt, message))
             }
             progress.report(phase: "verifying", done: result.bytes, total: total)
         }

@@ -144,6 +144,12 @@ package final class ChunkCache: ContentSink {
         return space.localBytes(key) ?? table.use(key).blob.localBytes
     }
 
+    /// Whether pages that somebody keeps of a content may have bytes that are wrong, or that nobody checked and nobody will: they were
+    /// given out while it was on its way, and it has been fetched anew since.
+    package func hasUncertainPages(of id: BlobID, size: UInt64) -> Bool {
+        context.hasLostUnchecked(ContentKey(id, size: size))
+    }
+
     /// Opens a content for reading. The read-ahead window belongs to what is returned.
     package func open(_ content: FileContent) -> CachedFile {
         let use = table.use(content.key)

@@ -75,12 +75,5 @@ package enum ReadOutcome: ~Copyable, Sendable {
 
 /// Waits for bytes that are being fetched.
 package protocol ReadWaiter: AnyObject, Sendable {
-    /// Who reads: a number that no two threads share; 0: not known. Whoever was just told that bytes did not come in time is
-    /// told so at once where it asks again, which the kernel does, twice, before its reader hears of it.
-    var requester: Int { get }
     func complete(_ result: consuming Result<FileRegion, MCFSError>)
-}
-
-extension ReadWaiter {
-    package var requester: Int { 0 }
 }

@@ -21,7 +21,6 @@ final class PendingReply: ReadWaiter {
     let number: UInt64
     /// The thread that waits; 0 where it is in another PID namespace.
     let thread: pid_t
-    package var requester: Int { Int(thread) }
     private let state = Lock(State())
     private let replies: PendingReplies
 

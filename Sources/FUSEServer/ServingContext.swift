@@ -115,7 +115,7 @@ final class ServingContext: Sendable {
             case .empty: nil
             }
         }
-        if case .lower(let file) = opened, file.hasUncertainPages { opening.keepsPages = false }
+        if fileSystem.hasUncertainPages(node) { opening.keepsPages = false }
         return opening
     }
 

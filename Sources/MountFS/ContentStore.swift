@@ -8,8 +8,6 @@ package protocol ContentReading: AnyObject, Sendable {
     /// The content as a plain file, once all of it is local and checked: nobody changes its bytes or punches holes into
     /// them any more. Without a lock that a fetch holds.
     var completeFile: OwnedDescriptor? { get }
-    /// As `CachedFile.hasUncertainPages`.
-    var hasUncertainPages: Bool { get }
     /// As `CachedFile.expect`.
     func expect(_ range: ByteRange)
     /// As `CachedFile.expectRuns`.
@@ -21,6 +19,8 @@ package protocol ContentStore: AnyObject, Sendable {
     func openContent(_ content: FileContent) throws(MCFSError) -> any ContentReading
     /// Bytes of it that are local.
     func localBytes(of id: BlobID, size: UInt64) -> UInt64
+    /// As `ChunkCache.hasUncertainPages`.
+    func hasUncertainPages(of id: BlobID, size: UInt64) -> Bool
 }
 
 extension CachedFile: ContentReading {}

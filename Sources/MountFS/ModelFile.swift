@@ -36,8 +36,6 @@ final class ModelFile: ContentReading {
 
     var completeFile: OwnedDescriptor? { file.completeFile }
 
-    var hasUncertainPages: Bool { file.hasUncertainPages }
-
     func expect(_ range: ByteRange) { file.expect(range) }
 
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) { file.expectRuns(run) }

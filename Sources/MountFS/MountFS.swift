@@ -97,6 +97,13 @@ package final class MountFS: Sendable {
         node.entry(count: tree.count).map { tree.attributes(of: $0).size } ?? 0
     }
 
+    /// Whether pages that the kernel keeps of a node may have bytes of the tree that nobody checked; also where it has been written to
+    /// since.
+    package func hasUncertainPages(_ node: Node) -> Bool {
+        guard let entry = node.entry(count: tree.count), let content = lower.content(of: entry) else { return false }
+        return lower.store.hasUncertainPages(of: content.id, size: content.size)
+    }
+
     /// Reads at most `count` bytes at `offset`: less only at the end of the file.
     ///
     /// `makeWaiter` is called on a miss only. Whoever answers a read that was pending reports it by `readSucceeded` or

@@ -19,8 +19,6 @@ final class RewrittenFile: ContentReading {
     /// No file on the disk has these bytes.
     var completeFile: OwnedDescriptor? { nil }
 
-    var hasUncertainPages: Bool { stored.hasUncertainPages }
-
     func expect(_ range: ByteRange) { stored.expect(ByteRange(0, storedSize)) }
 
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) {}

@@ -6,10 +6,7 @@ import MCFSTestSupport
 
 /// Waits for one read on the test's thread.
 final class TestWaiter: ReadWaiter {
-    let requester: Int
     private let result = Guarded(Result<[UInt8], MCFSError>?.none)
-
-    init(requester: Int = 0) { self.requester = requester }
 
     func complete(_ result: consuming Result<FileRegion, MCFSError>) {
         let bytes: Result<[UInt8], MCFSError>
@@ -43,8 +40,8 @@ extension CachedFile {
     func bytes(_ low: UInt64, _ high: UInt64) throws -> [UInt8] { try start(low, high).value.get() }
 
     /// Starts a read; its waiter has the result, also where it was a hit.
-    func start(_ low: UInt64, _ high: UInt64, requester: Int = 0) throws -> TestWaiter {
-        let waiter = TestWaiter(requester: requester)
+    func start(_ low: UInt64, _ high: UInt64) throws -> TestWaiter {
+        let waiter = TestWaiter()
         switch try read(ByteRange(low, high), makeWaiter: { waiter }) {
         case .region(let region): waiter.complete(.success(region))
         case .pending: break

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -178,6 +179,47 @@ def test_no_page_of_a_wrong_fetch_outlives_it(mcfs, registry, fault_proxy, tmp_p
     assert got == data
 
 
+def test_bytes_of_a_wrong_fetch_do_not_get_into_the_upper_by_a_page(mcfs, registry, fault_proxy, tmp_path):
+    data = trees.seeded(3, 900_001)
+    raw_artifact(registry, tmp_path, "written", data)
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    proxy = fault_proxy(registry.url)
+    mountpoint = mcfs.mount(
+        f"oci://{proxy.host}/written:v1", options=("--upper", upper),
+        environment={"MCFS_PASSTHROUGH": "false", "MCFS_CHUNK_SIZE": "64KiB"})
+    path = f"{mountpoint}/large"
+    proxy.fault({"kind": "flip", "method": "GET", "match": "/blobs/", "at": 100})
+    with open(path, "rb", buffering=0) as file:
+        assert file.read(4096) != data[:4096]
+    proxy.heal()
+    mcfs.evict(path)
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+        pages[0] = data[0] ^ 0xFF
+        pages.flush()
+        os.fsync(file.fileno())
+    with open(upper / "large", "rb") as file:
+        assert file.read() == bytes([data[0] ^ 0xFF]) + data[1:]
+
+
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+def test_what_verify_found_to_be_damaged_is_not_read_from_pages(mcfs, registry, tmp_path, passthrough):
+    data = trees.seeded(3, 900_001)
+    raw_artifact(registry, tmp_path, "damaged", data)
+    mountpoint = mcfs.mount(f"oci://{registry.host}/damaged:v1", environment={"MCFS_PASSTHROUGH": passthrough})
+    path = f"{mountpoint}/large"
+    assert read(path)[0] == data
+    mcfs.run("verify")
+    (blob,) = (tmp_path / "mcfs/cache/blobs").glob("*/sha256-*")
+    with open(blob, "r+b") as file:
+        file.seek(500_000)
+        file.write(b"damaged")
+    subprocess.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], check=True)
+    assert read(path)[0] != data
+    mcfs.run("verify", "--repair")
+    assert read(path)[0] == data
+
+
 # An origin that does not answer
 
 WAYS = {
@@ -214,6 +256,22 @@ def test_nobody_waits_longer_than_the_read_deadline(mcfs, remote, way):
         seconds = time.monotonic() - started
     assert reader.returncode == (-signal.SIGBUS if way == "map" else errno.EIO)
     assert seconds < 5
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_readers_of_one_page_do_not_wait_for_each_other(mcfs, remote, way):
+    # The kernel lets one of them ask at a time, and each of the others when that one was refused.
+    proxy, url, _ = remote
+    mountpoint = mcfs.mount(url, options=("--read-deadline", "3"))
+    with stopped(proxy):
+        started = time.monotonic()
+        readers = [
+            subprocess.Popen([sys.executable, "-c", READS_ONCE.format(way=WAYS[way]), f"{mountpoint}/weights.bin"])
+            for _ in range(12)]
+        codes = {reader.wait(60) for reader in readers}
+        seconds = time.monotonic() - started
+    assert codes == {-signal.SIGBUS if way == "map" else errno.EIO}
+    assert seconds < 6
 
 
 READS_MANY = """

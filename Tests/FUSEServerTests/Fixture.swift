@@ -191,6 +191,7 @@ final class FakeStore: ContentStore {
 
     func letGo() { stuck.update { $0.areFree = true } }
 
+    func hasUncertainPages(of id: BlobID, size: UInt64) -> Bool { false }
     func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size }
 
     /// A file with the bytes of `file.bin`, the same for every open.
@@ -243,7 +244,6 @@ final class FakeFile: ContentReading {
     func expect(_ range: ByteRange) {}
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) {}
 
-    var hasUncertainPages: Bool { false }
     var completeFile: OwnedDescriptor? { store.hasComplete.load(ordering: .relaxed) ? file : nil }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {

@@ -41,6 +41,7 @@ final class FakeStore: ContentStore {
         return FakeFile(content: content, store: self)
     }
 
+    func hasUncertainPages(of id: BlobID, size: UInt64) -> Bool { false }
     func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size / 2 }
 }
 
@@ -57,7 +58,6 @@ final class FakeFile: ContentReading {
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) { store.state.withLock { $0.run = run } }
 
     var completeFile: OwnedDescriptor? { nil }
-    var hasUncertainPages: Bool { false }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {
         let behaviour = store.state.withLock { state in
