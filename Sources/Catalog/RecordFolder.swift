@@ -13,10 +13,13 @@ final class RecordFolder: Sendable {
     private static let counter = Atomic<UInt64>(0)
 
     init(directory: String, suffix: String) throws(MCFSError) {
+        // A link would lead to a folder of somebody else.
+        var status = stat()
+        if lstat(directory, &status) == 0, status.st_mode & S_IFMT != S_IFDIR { unlink(directory) }
         try makeDirectory(directory)
         self.directory = directory
         self.suffix = suffix
-        do throws(Errno) { handle = try OwnedDescriptor.open(directory, O_RDONLY | O_DIRECTORY) } catch {
+        do throws(Errno) { handle = try OwnedDescriptor.open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW) } catch {
             throw MCFSError(localIO: "open \(directory)", error)
         }
         removeLeftovers()

@@ -217,4 +217,22 @@ import Testing
         _ = try Catalog(directory: place)
         #expect(names(of: place + "/trees") == [".tmp-1-2"])
     }
+
+    @Test("what a link in the place of a folder leads to is left alone") func links() throws {
+        let elsewhere = folder.path + "/elsewhere"
+        for name in ["trees", "layers"] {
+            for directory in [elsewhere, place] { mkdir(directory, 0o700) }
+            try write([1], to: elsewhere + "/.tmp-1-1")
+            _ = utimensat(
+                AT_FDCWD, elsewhere + "/.tmp-1-1", [timespec(tv_sec: 1, tv_nsec: 0), timespec(tv_sec: 1, tv_nsec: 0)],
+                0)
+            rmdir(place + "/" + name)
+            #expect(symlink(elsewhere, place + "/" + name) == 0)
+            let catalog = try Catalog(directory: place)
+            try catalog.record(resolution(1))
+            try catalog.save(sample(), key: "key-1")
+            #expect(names(of: elsewhere) == [".tmp-1-1"])
+            #expect(try catalog.tree("key-1") != nil)
+        }
+    }
 }

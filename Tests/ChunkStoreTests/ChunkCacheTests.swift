@@ -6,7 +6,7 @@ import Testing
 
 private let digits = Array("0123456789abcdefghij".utf8)
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ChunkCacheTests {
     @Test("a read fetches the chunks it needs and no others; the second read is local")
     func missThenHit() throws {

@@ -8,7 +8,7 @@ import Testing
 private let digits = Array("0123456789abcdefghij".utf8)
 
 /// Origins that lie about sizes and bytes, and settings at their limits.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct HostileContentTests {
     @Test("who lists a known digest with another size gets an error, and takes nothing from those who have it")
     func otherSize() throws {

@@ -2,7 +2,7 @@
 import MCFSCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SpaceOrderTests {
     private func key(_ number: Int, size: UInt64 = 1) -> ContentKey {
         ContentKey(BlobID(origin: "\(number)"), size: size)

@@ -5,7 +5,7 @@ import MCFSCore
 import MCFSTestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SpaceTests {
     private func page(_ byte: UInt8, pages: Int = 1) -> MemorySource {
         MemorySource([UInt8](repeating: byte, count: 4096 * pages), pieceBytes: 4096)

@@ -8,7 +8,7 @@ import Testing
 private let digits = Array("0123456789abcdefghij".utf8)
 
 /// What is believed of what an earlier start left.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct TrustTests {
     private static func mount(_ number: Int) -> String { String(format: "%032d", number) }
 

@@ -5,13 +5,13 @@ import Testing
 @testable import Daemon
 
 @Suite struct AnswersUnderWayTests {
-    @Test("nothing under way is not waited for", .timeLimit(.minutes(1))) func idle() async {
+    @Test("nothing under way is not waited for", .timeLimit(.minutes(5))) func idle() async {
         let answers = AnswersUnderWay()
         _ = answers.begin()
         await answers.wait(Deadline(after: .seconds(3600)))
     }
 
-    @Test("an answer is waited for until its body was sent and is gone", .timeLimit(.minutes(1)))
+    @Test("an answer is waited for until its body was sent and is gone", .timeLimit(.minutes(5)))
     func busy() async throws {
         let answers = AnswersUnderWay()
         var body: EventBody? = EventBody(first: [1, 2], rest: nil, answers.begin())
@@ -29,7 +29,7 @@ import Testing
         await waiting.value
     }
 
-    @Test("what is under way for longer than that is left", .timeLimit(.minutes(1))) func patience() async {
+    @Test("what is under way for longer than that is left", .timeLimit(.minutes(5))) func patience() async {
         let answers = AnswersUnderWay()
         let note = answers.begin()
         await answers.wait(Deadline(after: .milliseconds(10)))

@@ -8,7 +8,7 @@ import Testing
 @testable import FUSEServer
 
 /// What other processes see of a mount that this process serves.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Fixture.canMount, "needs root and /dev/fuse"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Fixture.canMount, "needs root and /dev/fuse"))
 struct MountedTests {
     @Test("bytes from files, from memory and from later answers arrive as they are")
     func contents() async throws {

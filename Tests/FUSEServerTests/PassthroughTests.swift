@@ -7,7 +7,7 @@ import Testing
 @testable import FUSEServer
 
 /// What the kernel reads by itself. `file.bin` of the fixture can be passed through; a kernel that cannot fails these.
-@Suite(.serialized, .timeLimit(.minutes(1)), .enabled(if: Fixture.canMount, "needs root and /dev/fuse"))
+@Suite(.serialized, .timeLimit(.minutes(5)), .enabled(if: Fixture.canMount, "needs root and /dev/fuse"))
 struct PassthroughTests {
     @Test("a complete file is read, mapped and sent without the server")
     func complete() async throws {

@@ -3,7 +3,7 @@ import Testing
 
 @testable import FUSEServer
 
-@Suite(.timeLimit(.minutes(1))) struct ThreadsTests {
+@Suite(.timeLimit(.minutes(5))) struct ThreadsTests {
     @Test("requests that are always there already ask for more threads, those that are waited for for fewer")
     func pace() {
         func needs(_ waits: [Int]) -> [RequestPace.Need] {

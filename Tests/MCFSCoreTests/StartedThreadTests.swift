@@ -1,7 +1,7 @@
 import MCFSCore
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct StartedThreadTests {
+@Suite(.timeLimit(.minutes(5))) struct StartedThreadTests {
     @Test("who joins a thread finds its work done and what it held gone")
     func join() throws {
         final class Held: Sendable {}

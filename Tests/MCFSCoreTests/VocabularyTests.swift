@@ -104,7 +104,7 @@ import Testing
         #expect(bitmap[1 << 45] && !bitmap[5] && bitmap.population == 3)
     }
 
-    @Test("a wait ends with the value it waited for, or at its deadline", .timeLimit(.minutes(1)))
+    @Test("a wait ends with the value it waited for, or at its deadline", .timeLimit(.minutes(5)))
     func guarded() throws {
         let value = Guarded(0)
         try startThread("test") { value.update { $0 = 5 } }

@@ -4,7 +4,7 @@ import Testing
 
 @testable import ModelFormats
 
-@Suite("Headers of weight files", .timeLimit(.minutes(1)))
+@Suite("Headers of weight files", .timeLimit(.minutes(5)))
 struct HeaderTests {
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .deletingLastPathComponent().appendingPathComponent("Fixtures/models")

@@ -66,7 +66,7 @@ struct DockerCredentialsTests {
         #expect(try answer("r.example").credential == .basic(user: "a", password: "a"))
     }
 
-    @Test("come from helpers, which get the user's environment and the server on stdin", .timeLimit(.minutes(1)))
+    @Test("come from helpers, which get the user's environment and the server on stdin", .timeLimit(.minutes(5)))
     func helpers() throws {
         try folder.write(
             """
@@ -89,7 +89,7 @@ struct DockerCredentialsTests {
     }
 
     @Test(
-        "of a helper that fails are a note without its output, and others are still asked", .timeLimit(.minutes(1)),
+        "of a helper that fails are a note without its output, and others are still asked", .timeLimit(.minutes(5)),
         arguments: ["exit 3", "echo SECRET", "kill -9 $$", "head -c 3000000 /dev/zero", "echo '{}'"])
     func failingHelpers(script: String) throws {
         try folder.write("#!/bin/sh\n\(script)\n", to: "bin/docker-credential-bad", executable: true)
@@ -102,7 +102,7 @@ struct DockerCredentialsTests {
         #expect(answer.notes.first?.contains("SECRET") == false)
     }
 
-    @Test("of a helper that is not there or never ends are a note", .timeLimit(.minutes(1)))
+    @Test("of a helper that is not there or never ends are a note", .timeLimit(.minutes(5)))
     func hangingHelpers() throws {
         try folder.write(#"{"credsStore":"absent"}"#, to: ".docker/config.json")
         #expect(try answer("r.example").notes.first?.contains("docker-credential-absent is not in PATH") == true)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import OCI
 
-@Suite("Registry client: blobs", .timeLimit(.minutes(1)))
+@Suite("Registry client: blobs", .timeLimit(.minutes(5)))
 struct RegistryBlobTests {
     let registry: FakeRegistry
     let digest: Digest

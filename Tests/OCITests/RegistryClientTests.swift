@@ -5,7 +5,7 @@ import Testing
 
 @testable import OCI
 
-@Suite("Registry client: manifests", .timeLimit(.minutes(1)))
+@Suite("Registry client: manifests", .timeLimit(.minutes(5)))
 struct RegistryClientTests {
     let registry: FakeRegistry
     let deadline = Deadline(after: .seconds(20))

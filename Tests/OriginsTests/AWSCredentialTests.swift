@@ -6,7 +6,7 @@ import Testing
 @testable import Origins
 @testable import Transport
 
-@Suite("AWS credentials", .timeLimit(.minutes(1)))
+@Suite("AWS credentials", .timeLimit(.minutes(5)))
 struct AWSCredentialTests {
     let scratch = ScratchFolder()
     let http = HTTPClient()

@@ -7,7 +7,7 @@ import Transport
 
 @testable import Origins
 
-@Suite("Directory origin", .timeLimit(.minutes(1)))
+@Suite("Directory origin", .timeLimit(.minutes(5)))
 struct DirectoryOriginTests {
     let folder = ScratchFolder()
     let scratch = ScratchFolder()

@@ -6,7 +6,7 @@ import Transport
 
 @testable import Origins
 
-@Suite("Web origin", .timeLimit(.minutes(1)))
+@Suite("Web origin", .timeLimit(.minutes(5)))
 struct HTTPOriginTests {
     typealias Answer = ScriptedServer.Answer
 

@@ -7,7 +7,7 @@ import Transport
 
 @testable import Origins
 
-@Suite("HubFileSource", .timeLimit(.minutes(1)))
+@Suite("HubFileSource", .timeLimit(.minutes(5)))
 struct HubFileSourceTests {
     private let commit = ScriptedHub.commit
 

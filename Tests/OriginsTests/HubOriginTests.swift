@@ -7,7 +7,7 @@ import Transport
 
 @testable import Origins
 
-@Suite("HubOrigin", .timeLimit(.minutes(1)))
+@Suite("HubOrigin", .timeLimit(.minutes(5)))
 struct HubOriginTests {
     private let commit = ScriptedHub.commit
     private let gitID = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"

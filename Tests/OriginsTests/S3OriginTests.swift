@@ -7,7 +7,7 @@ import Testing
 @testable import Origins
 @testable import Transport
 
-@Suite("S3 origin", .timeLimit(.minutes(1)))
+@Suite("S3 origin", .timeLimit(.minutes(5)))
 struct S3OriginTests {
     let scratch = ScratchFolder()
     let http = HTTPClient()

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Transport
 
-@Suite("sinks that are full", .timeLimit(.minutes(1)))
+@Suite("sinks that are full", .timeLimit(.minutes(5)))
 struct BackPressureTests {
     /// One thread: both transfers of a test share a loop.
     private let client = HTTPClient(threadCount: 1)

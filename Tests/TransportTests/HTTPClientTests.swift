@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 import Transport
 
-@Suite("HTTPClient", .timeLimit(.minutes(1)))
+@Suite("HTTPClient", .timeLimit(.minutes(5)))
 struct HTTPClientTests {
     let client = HTTPClient()
 

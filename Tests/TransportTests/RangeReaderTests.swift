@@ -5,7 +5,7 @@ import Transport
 
 private let content = pattern(100_000)
 
-@Suite("RangeReader", .timeLimit(.minutes(1)))
+@Suite("RangeReader", .timeLimit(.minutes(5)))
 struct RangeReaderTests {
     let client = HTTPClient()
     typealias Answer = ScriptedServer.Answer

@@ -51,7 +51,7 @@ private final class ManualTime: Sendable {
 
 private let transient = MCFSError(.originUnavailable, "reset", isTransient: true)
 
-@Suite("RetryingSource", .timeLimit(.minutes(1)))
+@Suite("RetryingSource", .timeLimit(.minutes(5)))
 struct RetryingSourceTests {
     private let time = ManualTime()
 

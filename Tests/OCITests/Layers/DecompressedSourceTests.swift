@@ -3,7 +3,7 @@ internal import Testing
 
 @testable internal import OCI
 
-@Suite("a compressed layer as its tar", .timeLimit(.minutes(1)))
+@Suite("a compressed layer as its tar", .timeLimit(.minutes(5)))
 struct DecompressedSourceTests {
     private static let tar = TarWriter.tar { $0.add("a", LayerFixtures.pattern(900_000)) }
 

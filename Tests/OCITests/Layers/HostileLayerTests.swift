@@ -3,7 +3,7 @@ internal import Testing
 
 @testable internal import OCI
 
-@Suite("layers that are cut or damaged", .timeLimit(.minutes(1)))
+@Suite("layers that are cut or damaged", .timeLimit(.minutes(5)))
 struct HostileLayerTests {
     private static func smallTar() -> [UInt8] {
         TarWriter.tar { tar in

@@ -5,7 +5,7 @@ internal import Testing
 
 @testable internal import OCI
 
-@Suite("reading a layer's table of contents", .timeLimit(.minutes(1)))
+@Suite("reading a layer's table of contents", .timeLimit(.minutes(5)))
 struct LayerIndexerTests {
     static let codings: [String] = [
         "plain", "gzip", "gzip members", "gzip padded", "zstd", "zstd frames", "zstd skippable first", "zstd long",

@@ -3,7 +3,7 @@ internal import Testing
 
 @testable internal import OCI
 
-@Suite("tar formats", .timeLimit(.minutes(1)))
+@Suite("tar formats", .timeLimit(.minutes(5)))
 struct TarFormatTests {
     /// Read by ranges and as a stream in pieces of an odd size: both must see the same.
     private func entries(_ tar: [UInt8]) throws -> [TreeEntry] {

@@ -4,7 +4,7 @@ internal import Testing
 
 @testable internal import OCI
 
-@Suite("walking a tar by ranges", .timeLimit(.minutes(1)))
+@Suite("walking a tar by ranges", .timeLimit(.minutes(5)))
 struct TarScanTests {
     @Test("any window finds the same members and the right bytes")
     func windows() throws {
@@ -82,7 +82,7 @@ struct TarScanTests {
     }
 }
 
-@Suite("the queue between two threads", .timeLimit(.minutes(1)))
+@Suite("the queue between two threads", .timeLimit(.minutes(5)))
 struct ByteQueueTests {
     private func write(_ count: Int, to queue: ByteQueue) throws {
         try [UInt8](repeating: 7, count: count).withUnsafeBytes { bytes in try queue.write(bytes) }
