@@ -112,7 +112,7 @@ final class ServingContext: Sendable {
             // Who writes to a set-id program takes that from it, which the daemon must see.
             case .upper(let file):
                 (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
-            case .empty: nil
+            case .unread, .empty: nil
             }
         }
     }
@@ -129,7 +129,7 @@ final class ServingContext: Sendable {
     }
 
     /// Of files of the tree: where they cannot be written to, and where they can.
-    private static let passedThroughBytesMin: UInt64 = 256 << 10
+    private static let passedThroughBytesMin = MountFS.smallBytes
     private static let passedThroughWritableBytesMin: UInt64 = 1 << 20
     /// Pages of less are left to the kernel, which forgets them when it needs the memory.
     private static let droppedBytesMin: UInt64 = 1 << 20

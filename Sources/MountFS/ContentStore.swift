@@ -19,6 +19,8 @@ package protocol ContentStore: AnyObject, Sendable {
     func openContent(_ content: FileContent) throws(MCFSError) -> any ContentReading
     /// Bytes of it that are local.
     func localBytes(of id: BlobID, size: UInt64) -> UInt64
+    /// It is used, maybe from pages that the kernel has: others are evicted before it.
+    func noteUse(of id: BlobID, size: UInt64)
 }
 
 extension CachedFile: ContentReading {}
