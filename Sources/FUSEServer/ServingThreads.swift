@@ -157,6 +157,8 @@ final class ServingThreads: @unchecked Sendable {
             guard let wait = take(&buffer) else { break }
             requests.add(1, ordering: .sequentiallyConsistent)
             lookout.wake()
+            let request = UnsafeRawBufferPointer(start: buffer.mem, count: buffer.size)
+            guard let header = RequestHeader(request) else { continue }
             pthread_setspecific(Self.placeKey, Unmanaged.passUnretained(self).toOpaque())
             fuse_session_process_buf(session, &buffer)
             if pthread_getspecific(Self.placeKey) == nil {
@@ -165,7 +167,7 @@ final class ServingThreads: @unchecked Sendable {
                 continue
             }
             hasPlace = true
-            switch pace.took(afterNanoseconds: wait) {
+            switch pace.took(header, afterNanoseconds: wait) {
             case .same: break
             case .more: call { _ in true }
             case .fewer: hasPlace = !leavesPlace()
