@@ -97,6 +97,26 @@ final class ServingContext: Sendable {
         changed.update { _ in }
     }
 
+    /// Opens a file; what is to be written must be in the upper.
+    ///
+    /// - Parameter copy: what was just copied up for it.
+    func open(
+        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: Overlay.Caller
+    ) -> Result<IOModes.Opening, Errno> {
+        if let overlay = fileSystem.overlay {
+            do throws(Errno) {
+                return .success(
+                    try overlay.open(node, flags: flags, copy: copy, by: caller) {
+                        opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
+                    })
+            } catch { return .failure(error) }
+        }
+        do throws(MCFSError) { return .success(opening(try fileSystem.open(node), of: node)) } catch {
+            report(error, operation: "open", node: node.number)
+            return .failure(Errno(rawValue: error.errno))
+        }
+    }
+
     /// How the kernel shall read and write a file that was just opened.
     ///
     /// - Parameter writer: who opened it for writing.
