@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -133,6 +135,19 @@ ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused) {
     uint32_t *opcode = (uint32_t *)buffer + 1;
     if (count >= 8 && *opcode == 51) *opcode = 35;
     return count;
+}
+
+int mcfs_answer_request(int fd, uint64_t unique, int error, const void *body, size_t size) {
+    /* struct fuse_out_header of linux/fuse.h, and what follows it. */
+    struct {
+        uint32_t length;
+        int32_t error;
+        uint64_t unique;
+        char body[64];
+    } answer = {.length = 16 + (uint32_t)size, .error = error, .unique = unique};
+    if (size > sizeof answer.body) abort();
+    if (size > 0) memcpy(answer.body, body, size);
+    return write(fd, &answer, answer.length) < 0 ? -1 : 0;
 }
 
 int mcfs_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }

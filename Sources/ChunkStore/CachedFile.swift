@@ -87,6 +87,14 @@ package final class CachedFile: Sendable {
 }
 
 extension ChunkCache {
+    /// A content is used, whether or not it will be read here.
+    package func noteUse(of id: BlobID, size: UInt64) {
+        let key = ContentKey(id, size: size)
+        guard space.touch(key) else { return }
+        let use = table.use(key)
+        if let file = use.blob.state.withLock({ $0.file }) { directory.touch(file.descriptor) }
+    }
+
     /// Brings the chunks of a read that waits: from the memory of what could not be kept, else from the origin.
     fileprivate func serve(_ chunks: [Int], fetched: Set<Int>, of use: BlobUse, _ content: FileContent) {
         var missing: [Int] = []

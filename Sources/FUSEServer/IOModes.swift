@@ -81,9 +81,11 @@ final class IOModes: Sendable {
     }
 
     private static func join(_ node: UInt64, _ writer: UInt32?, _ state: inout State) -> Mode? {
-        state.open[node]?.opens += 1
-        if let writer { state.open[node]?.writers.insert(writer) }
-        return state.open[node]?.mode
+        // One look at the table: this is done for every open.
+        guard let place = state.open.index(forKey: node) else { return nil }
+        state.open.values[place].opens += 1
+        if let writer { state.open.values[place].writers.insert(writer) }
+        return state.open.values[place].mode
     }
 
     /// Whether others than root and `user` can write to a file without the daemon.
@@ -97,10 +99,9 @@ final class IOModes: Sendable {
     func release(_ node: UInt64) {
         // The backing file is closed after the lock.
         let last = state.withLock { state -> Inode? in
-            guard let opens = state.open[node]?.opens else { return nil }
-            if opens == 1 { return state.open.removeValue(forKey: node) }
-            state.open[node]?.opens = opens - 1
-            return nil
+            guard let place = state.open.index(forKey: node) else { return nil }
+            state.open.values[place].opens -= 1
+            return state.open.values[place].opens == 0 ? state.open.remove(at: place).value : nil
         }
         withExtendedLifetime(last) {}
     }

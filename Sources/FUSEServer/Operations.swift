@@ -134,18 +134,15 @@ enum Operations {
                 guard let info = info?.pointee else { return reply.fail(errno: EINVAL) }
                 let node = Node(number: node)
                 let writes = info.opensForWriting || info.flags & O_TRUNC != 0
-                guard let overlay = context.fileSystem.overlay else {
-                    if writes { return reply.fail(errno: EROFS) }
-                    return Operations.open(context, reply, node, info)
-                }
-                guard writes else { return Operations.open(overlay, context, reply, node, info) }
+                guard writes else { return Operations.open(context, reply, node, info) }
+                guard let overlay = context.fileSystem.overlay else { return reply.fail(errno: EROFS) }
                 var change: Overlay.Change?
                 if info.flags & O_TRUNC != 0 {
                     change = Overlay.Change()
                     change?.size = 0
                 }
                 Operations.afterCopyUp(overlay, context, reply, node, with: change) { reply, copy in
-                    Operations.open(overlay, context, reply, node, info, copy: copy)
+                    Operations.open(context, reply, node, info, copy: copy)
                 }
             }
         }
@@ -163,41 +160,16 @@ enum Operations {
     }
 
     private static func open(
-        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info
-    ) {
-        let opened: MountFS.Opened
-        do throws(MCFSError) {
-            opened = try context.fileSystem.open(node)
-        } catch {
-            context.report(error, operation: "open", node: node.number)
-            return reply.fail(error)
-        }
-        finishOpen(context, reply, node, info, context.opening(opened, of: node))
-    }
-
-    private static func open(
-        _ overlay: Overlay, _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info,
+        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info,
         copy: OwnedDescriptor? = nil
     ) {
-        let opening: IOModes.Opening
-        do throws(Errno) {
-            let caller = caller(reply)
-            opening = try overlay.open(node, flags: info.flags, copy: copy, by: caller) {
-                context.opening($0, of: node, writer: info.opensForWriting ? caller.uid : nil)
-            }
-        } catch {
-            return reply.fail(error)
+        switch context.open(node, flags: info.flags, copy: copy, by: caller(reply)) {
+        case .failure(let error): reply.fail(error)
+        case .success(let opening):
+            // No RELEASE comes for an open that was interrupted.
+            if !reply.send(opening, info) { context.release(node) }
+            if opening.dropsPages { context.dropPages(of: node) }
         }
-        finishOpen(context, reply, node, info, opening)
-    }
-
-    private static func finishOpen(
-        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info,
-        _ opening: IOModes.Opening
-    ) {
-        // No RELEASE comes for an open that was interrupted.
-        if !reply.send(opening, info) { context.release(node) }
-        if opening.dropsPages { context.dropPages(of: node) }
     }
 
     private static func read(

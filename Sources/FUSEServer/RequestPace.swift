@@ -1,4 +1,8 @@
 /// How requests come to one thread that takes them: whether it finds them waiting, or waits for them.
+///
+/// A program that sends one request after the other never has two that wait, but where it runs on the same processor, its
+/// next one is often there when the thread comes to take it: the answer to the last one woke the program, which went first.
+/// So what counts as waiting are requests of another thread than the one before, and reads, which the kernel sends ahead.
 struct RequestPace {
     enum Need {
         /// As many threads as there are.
@@ -18,19 +22,29 @@ struct RequestPace {
 
     private var queued = 0
     private var awaited = 0
+    private var lastThread: UInt32?
 
     /// A request came after a wait.
-    mutating func took(afterNanoseconds wait: Int) -> Need {
-        if wait < Self.waitNanosecondsMin {
+    mutating func took(_ request: RequestHeader, afterNanoseconds wait: Int) -> Need {
+        let wasThere = wait < Self.waitNanosecondsMin
+        if wasThere && request.isUnawaited { return .same }
+        let isOfAnother = request.thread == 0 || lastThread != nil && request.thread != lastThread
+        if !request.isUnawaited { lastThread = request.thread }
+        if wasThere && (isOfAnother || request.operation == .read) {
             queued += 1
             guard queued >= Self.queuedMax else { return .same }
-            self = RequestPace()
+            begin()
             return .more
         }
         queued = 0
         awaited += 1
         guard awaited >= Self.awaitedMax else { return .same }
-        self = RequestPace()
+        begin()
         return .fewer
+    }
+
+    private mutating func begin() {
+        queued = 0
+        awaited = 0
     }
 }

@@ -97,6 +97,26 @@ final class ServingContext: Sendable {
         changed.update { _ in }
     }
 
+    /// Opens a file; what is to be written must be in the upper.
+    ///
+    /// - Parameter copy: what was just copied up for it.
+    func open(
+        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: Overlay.Caller
+    ) -> Result<IOModes.Opening, Errno> {
+        if let overlay = fileSystem.overlay {
+            do throws(Errno) {
+                return .success(
+                    try overlay.open(node, flags: flags, copy: copy, by: caller) {
+                        opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
+                    })
+            } catch { return .failure(error) }
+        }
+        do throws(MCFSError) { return .success(opening(try fileSystem.open(node), of: node)) } catch {
+            report(error, operation: "open", node: node.number)
+            return .failure(Errno(rawValue: error.errno))
+        }
+    }
+
     /// How the kernel shall read and write a file that was just opened.
     ///
     /// - Parameter writer: who opened it for writing.
@@ -112,7 +132,7 @@ final class ServingContext: Sendable {
             // Who writes to a set-id program takes that from it, which the daemon must see.
             case .upper(let file):
                 (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
-            case .empty: nil
+            case .unread, .empty: nil
             }
         }
         if fileSystem.hasUncertainPages(node) { opening.keepsPages = false }
@@ -131,7 +151,7 @@ final class ServingContext: Sendable {
     }
 
     /// Of files of the tree: where they cannot be written to, and where they can.
-    private static let passedThroughBytesMin: UInt64 = 256 << 10
+    private static let passedThroughBytesMin = MountFS.smallBytes
     private static let passedThroughWritableBytesMin: UInt64 = 1 << 20
     /// Pages of less are left to the kernel, which forgets them when it needs the memory.
     private static let droppedBytesMin: UInt64 = 1 << 20

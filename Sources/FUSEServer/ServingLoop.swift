@@ -39,7 +39,8 @@ final class ServingLoop: @unchecked Sendable {
     /// - Throws: where a thread could not be made; the session is freed then.
     func start() throws(Errno) {
         let threads = ServingThreads(
-            session, threadsMax: threadsMax, lookout: context.lookout, logger: context.logger
+            session, threadsMax: threadsMax, direct: DirectAnswers(context: context, device: fuse_session_fd(session)),
+            lookout: context.lookout, logger: context.logger
         ) { [self] in clearAway() }
         context.lookout.add { [weak threads] in threads?.look() ?? false }
         do throws(Errno) {

@@ -34,6 +34,7 @@ final class ServingThreads: @unchecked Sendable {
 
     private let session: OpaquePointer
     private let threadsMax: Int
+    private let direct: DirectAnswers
     private let lookout: Lookout
     private let logger: Logger
     private let onEnd: @Sendable () -> Void
@@ -54,11 +55,12 @@ final class ServingThreads: @unchecked Sendable {
 
     /// `onEnd` is called by the last thread, once the kernel has ended the mount's connection.
     init(
-        _ session: OpaquePointer, threadsMax: Int, lookout: Lookout, logger: Logger,
+        _ session: OpaquePointer, threadsMax: Int, direct: DirectAnswers, lookout: Lookout, logger: Logger,
         onEnd: @escaping @Sendable () -> Void
     ) {
         self.session = session
         self.threadsMax = max(2, threadsMax)
+        self.direct = direct
         self.lookout = lookout
         self.logger = logger
         self.onEnd = onEnd
@@ -157,15 +159,19 @@ final class ServingThreads: @unchecked Sendable {
             guard let wait = take(&buffer) else { break }
             requests.add(1, ordering: .sequentiallyConsistent)
             lookout.wake()
-            pthread_setspecific(Self.placeKey, Unmanaged.passUnretained(self).toOpaque())
-            fuse_session_process_buf(session, &buffer)
-            if pthread_getspecific(Self.placeKey) == nil {
-                pace = RequestPace()
-                hasPlace = takePlace()
-                continue
+            let request = UnsafeRawBufferPointer(start: buffer.mem, count: buffer.size)
+            guard let header = RequestHeader(request) else { continue }
+            if !direct.answer(header, request) {
+                pthread_setspecific(Self.placeKey, Unmanaged.passUnretained(self).toOpaque())
+                fuse_session_process_buf(session, &buffer)
+                if pthread_getspecific(Self.placeKey) == nil {
+                    pace = RequestPace()
+                    hasPlace = takePlace()
+                    continue
+                }
             }
             hasPlace = true
-            switch pace.took(afterNanoseconds: wait) {
+            switch pace.took(header, afterNanoseconds: wait) {
             case .same: break
             case .more: call { _ in true }
             case .fewer: hasPlace = !leavesPlace()

@@ -21,6 +21,8 @@ package protocol ContentStore: AnyObject, Sendable {
     func localBytes(of id: BlobID, size: UInt64) -> UInt64
     /// As `ChunkCache.hasUncertainPages`.
     func hasUncertainPages(of id: BlobID, size: UInt64) -> Bool
+    /// It is used, maybe from pages that the kernel has: others are evicted before it.
+    func noteUse(of id: BlobID, size: UInt64)
 }
 
 extension CachedFile: ContentReading {}

@@ -20,6 +20,7 @@ final class LowerTree: Sendable {
     /// Who owns all entries, instead of whom the tree names.
     private let owner: (uid: UInt32, gid: UInt32)?
 
+    private let uses = RecentUses()
     private let metadata: Lock<[Tree.Index: LowerMetadata]> = Lock([:])
     private let hasMetadata = Atomic<Bool>(false)
 
@@ -89,8 +90,14 @@ final class LowerTree: Sendable {
 
     /// nil for what has no bytes.
     func content(of entry: Tree.Index) -> Content? {
-        guard tree.attributes(of: entry).kind == .file else { return nil }
-        return tree.content(of: entry)
+        tree.content(of: entry)
+    }
+
+    /// What a file that the kernel opens is read from, or later will be.
+    func opened(_ entry: Tree.Index, _ content: Content) throws(MCFSError) -> OpenContent {
+        guard content.size < MountFS.smallBytes else { return .lower(try open(entry, content)) }
+        if uses.isNew(entry) { store.noteUse(of: content.id, size: content.size) }
+        return .unread
     }
 
     /// Opens a file for reading, with what is known of its format.

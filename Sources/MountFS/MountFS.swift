@@ -30,10 +30,16 @@ package final class MountFS: Sendable {
     /// What can be read of a file when it is opened.
     package enum Opened: Sendable {
         case lower(any ContentReading)
+        /// Small, and opened when it is read; see `smallBytes`.
+        case unread
         case upper(OwnedDescriptor)
         /// It has no bytes.
         case empty
     }
+
+    /// Files of the tree with fewer bytes are opened when they are read, not when the kernel opens them: it has the pages
+    /// of most of them, and asks for nothing. Less than a chunk: bytes of one that is found wrong were shown to nobody.
+    package static let smallBytes: UInt64 = 256 << 10
 
     /// Where writing goes; nil: nothing can be written.
     package let overlay: Overlay?
@@ -87,14 +93,14 @@ package final class MountFS: Sendable {
         let entry = try entry(of: node)
         guard let content = lower.content(of: entry) else { return .empty }
         tree.withName(of: entry) { view.opened($0, in: tree.path(of: tree.parent(of: entry))) }
-        return try openFiles.open(node.number) { () throws(MCFSError) in .lower(try lower.open(entry, content)) }.opened
+        return try openFiles.open(node.number) { () throws(MCFSError) in try lower.opened(entry, content) }.opened
     }
 
     package func release(_ node: Node) { openFiles.release(node.number) }
 
-    /// Bytes of what the tree has for a node; 0 where it has nothing.
+    /// Bytes of the file that the tree has for a node; 0 where it has none.
     package func storedBytes(of node: Node) -> UInt64 {
-        node.entry(count: tree.count).map { tree.attributes(of: $0).size } ?? 0
+        node.entry(count: tree.count).flatMap { tree.content(of: $0)?.size } ?? 0
     }
 
     /// Whether pages that the kernel keeps of a node may have bytes of the tree that nobody checked; also where it has been written to
@@ -114,21 +120,15 @@ package final class MountFS: Sendable {
         counters.began()
         do throws(MCFSError) {
             let file: any ContentReading
-            switch openFiles.known(node.number) {
+            switch try content(of: node) {
             case .upper(let descriptor):
                 counters.hit()
                 return .upper(descriptor, offset: offset, count: count)
             case .lower(let known): file = known
-            case .empty:
+            // What was unread is open now.
+            case .empty, .unread:
                 counters.hit()
                 return .end
-            case nil:
-                // Opened by an earlier server, or of an empty file.
-                guard let opened = try openUnknown(node) else {
-                    counters.hit()
-                    return .end
-                }
-                file = opened
             }
             let size = lower.attributes(of: try entry(of: node)).size
             guard count > 0, offset < size else {
@@ -151,13 +151,15 @@ package final class MountFS: Sendable {
         }
     }
 
-    private func openUnknown(_ node: Node) throws(MCFSError) -> (any ContentReading)? {
-        let entry = try entry(of: node)
-        guard let content = lower.content(of: entry) else { return nil }
-        let opened = try openFiles.content(node.number) { () throws(MCFSError) in .lower(try lower.open(entry, content))
+    private func content(of node: Node) throws(MCFSError) -> OpenContent {
+        switch openFiles.known(node.number) {
+        case .unread, nil: break
+        case let known?: return known
         }
-        if case .lower(let file) = opened { return file }
-        return nil
+        // Not read yet, opened by an earlier server, or of an empty file.
+        let entry = try entry(of: node)
+        guard let content = lower.content(of: entry) else { return .empty }
+        return try openFiles.content(node.number) { () throws(MCFSError) in .lower(try lower.open(entry, content)) }
     }
 
     package func readSucceeded(bytes: Int) { counters.answered(bytes) }
@@ -179,6 +181,7 @@ extension OpenContent {
     var opened: MountFS.Opened {
         switch self {
         case .lower(let file): .lower(file)
+        case .unread: .unread
         case .empty: .empty
         case .upper(let descriptor): .upper(descriptor)
         }

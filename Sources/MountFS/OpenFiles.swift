@@ -4,10 +4,14 @@ internal import Synchronization
 /// Where an open file is read from, and written to.
 enum OpenContent: Sendable {
     case lower(any ContentReading)
+    /// A small file of the tree that was not read yet, see `MountFS.smallBytes`.
+    case unread
     /// A file of the tree without bytes.
     case empty
     /// A file of the upper.
     case upper(OwnedDescriptor)
+
+    fileprivate var isUnread: Bool { if case .unread = self { true } else { false } }
 }
 
 /// The files that the kernel holds open, by node number. What is kept here can be made again from the node alone: a
@@ -28,27 +32,33 @@ final class OpenFiles: Sendable {
         _ node: UInt64, make: () throws(Failure) -> OpenContent
     ) throws(Failure) -> OpenContent {
         let known = files.withLock { files in
-            files[node]?.opens += 1
-            return files[node]?.content
+            guard let place = files.index(forKey: node) else { return OpenContent?.none }
+            files.values[place].opens += 1
+            return files.values[place].content
         }
         if let known { return known }
         let content = try make()
         // Another thread may have been faster: its file stays, so that readers share one read-ahead window.
         return files.withLock { files in
-            files[node, default: OpenFile(content: content, opens: 0)].opens += 1
-            return files[node]?.content ?? content
+            if let place = files.index(forKey: node) {
+                files.values[place].opens += 1
+                return files.values[place].content
+            }
+            files[node] = OpenFile(content: content, opens: 1)
+            return content
         }
     }
 
+    /// What a file is read from; made now where it was not read yet, or was opened by an earlier server.
     func content<Failure: Error>(
         _ node: UInt64, make: () throws(Failure) -> OpenContent
     ) throws(Failure) -> OpenContent {
-        if let content = known(node) { return content }
+        if let content = known(node), !content.isUnread { return content }
         let content = try make()
         // Another thread may have been faster: its file stays.
         return files.withLock { files in
-            if let other = files[node]?.content { return other }
-            files[node] = OpenFile(content: content, opens: 0)
+            if let other = files[node]?.content, !other.isUnread { return other }
+            files[node, default: OpenFile(content: content, opens: 0)].content = content
             return content
         }
     }
@@ -69,14 +79,9 @@ final class OpenFiles: Sendable {
     func release(_ node: UInt64) {
         // The file goes after the lock: its deinit may close descriptors.
         let last = files.withLock { files -> OpenContent? in
-            guard var open = files[node] else { return nil }
-            open.opens -= 1
-            guard open.opens <= 0 else {
-                files[node] = open
-                return nil
-            }
-            files[node] = nil
-            return open.content
+            guard let place = files.index(forKey: node) else { return nil }
+            files.values[place].opens -= 1
+            return files.values[place].opens <= 0 ? files.remove(at: place).value.content : nil
         }
         withExtendedLifetime(last) {}
     }

@@ -47,7 +47,7 @@ extension Overlay {
                 return body(
                     try openFiles.open(node.number) { () throws(MCFSError) in
                         guard let content = lower.content(of: entry) else { return .empty }
-                        return .lower(try lower.open(entry, content))
+                        return try lower.opened(entry, content)
                     }.opened)
             } catch { throw .io }
         }

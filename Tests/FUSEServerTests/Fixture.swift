@@ -23,7 +23,7 @@ final class Fixture: Sendable {
     static let files: [(name: String, size: Int)] = [
         ("a.txt", 10), ("file.bin", 5_000_123), ("memory.bin", 2_500_001), ("late.bin", 3_000_017),
         ("broken.bin", 300_000),
-        ("late-broken.bin", 300_000), ("hang.bin", 4_000_000), ("stuck.bin", 10),
+        ("late-broken.bin", 300_000), ("hang.bin", 4_000_000), ("stuck.bin", 300_000),
     ]
 
     static var canMount: Bool { geteuid() == 0 && access("/dev/fuse", R_OK | W_OK) == 0 }
@@ -193,6 +193,8 @@ final class FakeStore: ContentStore {
 
     func hasUncertainPages(of id: BlobID, size: UInt64) -> Bool { false }
     func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size }
+
+    func noteUse(of id: BlobID, size: UInt64) {}
 
     /// A file with the bytes of `file.bin`, the same for every open.
     func plainFile(size: UInt64) throws(MCFSError) -> OwnedDescriptor {

@@ -6,16 +6,37 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct ThreadsTests {
     @Test("requests that are always there already ask for more threads, those that are waited for for fewer")
     func pace() {
-        func needs(_ waits: [Int]) -> [RequestPace.Need] {
+        func needs(
+            _ requests: (operation: RequestHeader.Operation?, thread: UInt32, wait: Int)..., times: Int
+        ) -> [RequestPace.Need] {
             var pace = RequestPace()
-            return waits.map { pace.took(afterNanoseconds: $0) }.filter { $0 != .same }
+            return (0..<times).flatMap { _ in requests }.compactMap { operation, thread, wait in
+                var request = [UInt8](repeating: 0, count: RequestHeader.size)
+                request.withUnsafeMutableBytes { bytes in
+                    bytes.storeBytes(of: operation?.rawValue ?? 1, toByteOffset: 4, as: UInt32.self)
+                    bytes.storeBytes(of: thread, toByteOffset: 32, as: UInt32.self)
+                }
+                let need = request.withUnsafeBytes { RequestHeader($0) }.map { pace.took($0, afterNanoseconds: wait) }
+                return need == .same ? nil : need
+            }
         }
         let long = RequestPace.waitNanosecondsMin
         let short = long - 1
-        #expect(needs(Array(repeating: short, count: 2 * RequestPace.queuedMax)) == [.more, .more])
-        #expect(needs(Array(repeating: long, count: 2 * RequestPace.awaitedMax)) == [.fewer, .fewer])
-        // One program that opens and closes: the next OPEN comes right behind the RELEASE.
-        #expect(needs((0..<2 * RequestPace.awaitedMax).flatMap { _ in [long, short] }) == [.fewer, .fewer])
+        let queued = RequestPace.queuedMax
+        let awaited = RequestPace.awaitedMax
+        #expect(needs((nil, 1, short), (nil, 2, short), times: queued + 1) == [.more, .more])
+        #expect(needs((.read, 1, short), times: 2 * queued) == [.more, .more])
+        #expect(needs((nil, 1, long), times: 2 * awaited) == [.fewer, .fewer])
+        // Threads that cannot be seen may be many.
+        #expect(needs((nil, 0, short), times: 2 * queued) == [.more, .more])
+        // One program that opens and closes: the next OPEN comes right behind the RELEASE,
+        #expect(needs((.release, 0, long), (.open, 1, short), times: awaited) == [.fewer, .fewer])
+        // and both are there where it runs on the same processor.
+        #expect(needs((.release, 0, short), (.open, 1, short), times: 2 * awaited) == [.fewer, .fewer])
+        // Several programs that do.
+        #expect(
+            needs((.release, 0, short), (.open, 1, short), (.release, 0, short), (.open, 2, short), times: queued + 1)
+                == [.more, .more])
     }
 
     @Test("work runs while other work waits, and what waits for a thread runs later")

@@ -26,6 +26,8 @@ final class FakeStore: ContentStore {
     struct State {
         var behaviour: [BlobID: Behaviour] = [:]
         var opened: [BlobID] = []
+        /// As `noteUse` was told.
+        var used: [BlobID] = []
         var ranges: [ByteRange] = []
         var waiters: [any ReadWaiter] = []
         var expected: [(id: BlobID, range: ByteRange)] = []
@@ -43,6 +45,8 @@ final class FakeStore: ContentStore {
 
     func hasUncertainPages(of id: BlobID, size: UInt64) -> Bool { false }
     func localBytes(of id: BlobID, size: UInt64) -> UInt64 { size / 2 }
+
+    func noteUse(of id: BlobID, size: UInt64) { state.withLock { $0.used.append(id) } }
 }
 
 final class FakeFile: ContentReading {

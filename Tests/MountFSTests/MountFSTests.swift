@@ -9,6 +9,7 @@ import Testing
     let store = FakeStore()
     let digest: BlobID
     let placed: BlobID
+    let large = BlobID(origin: "test", "large")
     let fileSystem: MountFS
 
     init() throws {
@@ -27,6 +28,7 @@ import Testing
         try add("dir/b", .file(Content(id: digest, size: 1000, source: first, offset: 0)))
         try add("dir/a", .hardLink(try TreePath("dir/b")))
         try add("dir/c", .file(Content(id: placed, size: 10, source: second, offset: 5)))
+        try add("large", .file(Content(id: large, size: MountFS.smallBytes, source: second, offset: 15)))
         try add("link", .symlink(target: Array("dir/b".utf8)))
         try add("pipe", .fifo)
         let tree = try builder.build()
@@ -85,7 +87,7 @@ import Testing
         #expect(attributes.size == 10)
         #expect(attributes.modified == Timestamp(seconds: 99, nanoseconds: 5))
         #expect(try fileSystem.attributes(of: node("pipe")).kind == .fifo)
-        #expect(fileSystem.usage.bytes == 1010)
+        #expect(fileSystem.usage.bytes == 1010 + MountFS.smallBytes)
     }
 
     @Test("a link gives its target, anything else refuses")
@@ -160,6 +162,32 @@ import Testing
         try fileSystem.open(.root)
         #expect(fileSystem.openFileCount == 0)
     }
+
+    @Test("a small file is opened when it is first read, and counts as used when it is opened")
+    func smallFiles() throws {
+        let node = try node("dir/b")
+        for _ in 0..<3 {
+            guard case .unread = try fileSystem.open(node) else { throw Unexpected() }
+            fileSystem.release(node)
+        }
+        #expect(fileSystem.openFileCount == 0)
+        #expect(store.state.withLock { $0.opened } == [])
+        // Once a second, or twice where that has just begun.
+        #expect([1, 2].contains(store.state.withLock { $0.used.count }))
+        try fileSystem.open(node)
+        for _ in 0..<2 { _ = try fileSystem.read(node, offset: 0, count: 1, makeWaiter: { NullWaiter() }) }
+        #expect(store.state.withLock { $0.opened } == [digest])
+        guard case .lower = try fileSystem.open(node) else { throw Unexpected() }
+    }
+
+    @Test("a large file is opened at once")
+    func largeFiles() throws {
+        let node = try node("large")
+        guard case .lower = try fileSystem.open(node) else { throw Unexpected() }
+        #expect(store.state.withLock { $0.opened } == [large])
+    }
+
+    struct Unexpected: Error {}
 
     @Test("misses and errors are counted, and an error is passed on")
     func statistics() throws {

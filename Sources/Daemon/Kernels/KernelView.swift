@@ -118,7 +118,9 @@ final class KernelView: Sendable {
 
 extension KernelView: ViewObserver {
     func isWatched(_ name: UnsafeRawBufferPointer) -> Bool {
-        TritonFile.isGroup(name) || TritonFile.isKey(name) || Self.isVLLMHash(name)
+        // Asked about every file that is opened: the first letter or the length tells of most that they are none of these.
+        name.first == UInt8(ascii: "_") && TritonFile.isGroup(name)
+            || TritonFile.keyLengths.contains(name.count) && TritonFile.isKey(name) || Self.isVLLMHash(name)
     }
 
     /// As vLLM names what it compiled for one configuration.

@@ -1,6 +1,9 @@
 internal import MCFSCore
 
 extension TritonFile {
+    /// What keys have of characters.
+    package static let keyLengths = 32...64
+
     /// Whether a directory's name is a key that some version of Triton makes.
     ///
     /// | Triton | name |

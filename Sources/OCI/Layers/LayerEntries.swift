@@ -22,7 +22,7 @@ struct LayerEntries {
     /// Adds a member.
     ///
     /// - Returns: the content where it is a file of at least one byte. Its identity is its place in the layer;
-    ///   `identifyLast` gives it a better one.
+    ///   `identify` gives it a better one.
     /// - Throws: `corrupt` for names that lead outside of the layer or cannot be presented.
     mutating func add(_ member: TarMember) throws(MCFSError) -> Content? {
         guard member.name.count <= Self.pathBytesMax else {
@@ -68,8 +68,11 @@ struct LayerEntries {
     }
 
     /// Replaces the identity of the file that was added last.
-    mutating func identifyLast(as id: BlobID) {
-        guard let index = entries.indices.last, case .file(var content) = entries[index].kind else { return }
+    mutating func identifyLast(as id: BlobID) { identify(entries.count - 1, as: id) }
+
+    /// Replaces the identity of a file.
+    mutating func identify(_ index: Int, as id: BlobID) {
+        guard entries.indices.contains(index), case .file(var content) = entries[index].kind else { return }
         content.id = id
         entries[index].kind = .file(content)
     }

@@ -64,6 +64,8 @@ package struct LayerIndexer: Sendable {
         var scan = TarScan(
             source, size: size, name: name, deadline: deadline, first: first, check: DigestCheck(digest, size: size))
         var table = LayerEntries(name: name, digest: digest)
+        let members = MemberStore(content)
+        defer { members.end() }
         var reported: UInt64 = 0
         var hasKernels = false
         while let member = try scan.next() {
@@ -75,7 +77,7 @@ package struct LayerIndexer: Sendable {
             if content != nil, let bytes = try scan.data(of: member) {
                 // Among kernels, tiny files are their metadata, which each mount looks at.
                 let isStored = hasKernels || member.size >= Self.storedBytesMin
-                table.identifyLast(as: try MemberWriter.store(bytes, in: isStored ? self.content : nil))
+                try members.add(bytes, at: table.entries.count - 1, isKept: isStored)
             }
             let done = min(scan.offset, size)
             if done - reported >= Self.reportBytes {
@@ -84,6 +86,7 @@ package struct LayerIndexer: Sendable {
             }
         }
         try scan.verify()
+        for (index, id) in try members.finish() { table.identify(index, as: id) }
         report(size)
         return table.entries
     }
