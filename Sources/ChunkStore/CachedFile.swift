@@ -6,8 +6,8 @@ package final class CachedFile: Sendable {
     package let content: FileContent
     private let use: BlobUse
     private let cache: ChunkCache
-    /// Of the bytes when this was opened.
-    private let generation: Int
+    /// Rises with each time that bytes of the content turned out wrong that had been read: this is of when it was opened.
+    package let generation: Int
     private let readAhead: Lock<ReadAhead>
     private let handedOut = Lock(StoredFile?.none)
 
@@ -19,6 +19,9 @@ package final class CachedFile: Sendable {
         // What is read ahead must not push itself out of the cache.
         readAhead = Lock(ReadAhead(windowMax: min(ReadAhead.windowMax, cache.configuration.bytesMax / 8)))
     }
+
+    /// Whether bytes turned out wrong since it was opened: whoever read it must open it again.
+    package var isStale: Bool { use.blob.generation != generation }
 
     /// Whether all bytes are local and checked.
     package var isComplete: Bool { use.blob.isComplete }

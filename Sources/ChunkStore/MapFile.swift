@@ -93,7 +93,8 @@ struct MapFile: Sendable {
         let present = try Self.stored(recorded, of: grid, in: content)
         if present.population == 0 { return nil }
         return Found(
-            map: map, content: content, grid: grid, present: present, isSynced: recorded.population == synced.population,
+            map: map, content: content, grid: grid, present: present,
+            isSynced: recorded.population == synced.population,
             isForeign: isForeign, hash: map.hash(of: present))
     }
 

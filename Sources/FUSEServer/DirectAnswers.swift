@@ -38,7 +38,7 @@ struct DirectAnswers: Sendable {
 
     private func answer(_ unique: UInt64, _ node: Node, _ opening: IOModes.Opening) {
         // There is nothing to flush in what is only read.
-        var answer: (handle: UInt64, flags: UInt32, backing: Int32) = (0, Self.noFlushFlag, 0)
+        var answer: (handle: UInt64, flags: UInt32, backing: Int32) = (opening.handle, Self.noFlushFlag, 0)
         switch opening.mode {
         // The kernel keeps what it has in its page cache: nobody else changes content.
         case .cached: if opening.keepsPages { answer.flags |= Self.keepCacheFlag }

@@ -14,6 +14,8 @@ final class IOModes: Sendable {
 
     private struct Inode {
         let mode: Mode
+        /// Of the first open.
+        let handle: UInt64
         var opens: Int
         /// Users who opened it for writing since it was last closed.
         var writers: Set<UInt32> = []
@@ -34,19 +36,22 @@ final class IOModes: Sendable {
     /// - Parameters:
     ///   - isWritable: the file can change.
     ///   - leavesPages: the kernel will have pages worth dropping, if it does not read the file by itself.
+    ///   - handle: of the file that was opened; 0: any.
     ///   - writer: who can write to it by this open.
     ///   - register: makes the backing file if the file can be passed through; called without a lock, where nothing
     ///     decides yet.
     func open(
-        _ node: UInt64, isWritable: Bool, leavesPages: Bool = true, writer: UInt32? = nil,
+        _ node: UInt64, isWritable: Bool, leavesPages: Bool = true, handle: UInt64 = 0, writer: UInt32? = nil,
         register: () -> Passthrough.BackingFile?
-    ) -> Opening {
-        if let mode = state.withLock({ Self.join(node, writer, &$0) }) { return Opening(mode: mode) }
+    ) throws(Errno) -> Opening {
+        if let mode = try state.withLock({ (state) throws(Errno) in try Self.join(node, handle, writer, &state) }) {
+            return Opening(mode: mode)
+        }
         let mode = register().map { Mode.passthrough($0) } ?? .cached
-        return state.withLock { state in
+        return try state.withLock { (state) throws(Errno) in
             // Another thread may have been faster: its backing file is the one.
-            if let mode = Self.join(node, writer, &state) { return Opening(mode: mode) }
-            state.open[node] = Inode(mode: mode, opens: 1, writers: writer.map { [$0] } ?? [])
+            if let mode = try Self.join(node, handle, writer, &state) { return Opening(mode: mode) }
+            state.open[node] = Inode(mode: mode, handle: handle, opens: 1, writers: writer.map { [$0] } ?? [])
             switch mode {
             case .cached:
                 if leavesPages { state.havePages.insert(node) }
@@ -65,6 +70,8 @@ final class IOModes: Sendable {
         var keepsPages = true
         /// Pages that the kernel has are of no use any more.
         var dropsPages = false
+        /// What the kernel sends along with each read.
+        var handle: UInt64 = 0
     }
 
     /// Whether the kernel reads an open file by itself.
@@ -80,9 +87,14 @@ final class IOModes: Sendable {
         }
     }
 
-    private static func join(_ node: UInt64, _ writer: UInt32?, _ state: inout State) -> Mode? {
+    private static func join(
+        _ node: UInt64, _ handle: UInt64, _ writer: UInt32?, _ state: inout State
+    ) throws(Errno) -> Mode? {
         // One look at the table: this is done for every open.
         guard let place = state.open.index(forKey: node) else { return nil }
+        let first = state.open.values[place]
+        // The kernel would go on reading the file of the first open, which turned out wrong.
+        if case .passthrough = first.mode, handle != 0, first.handle != 0, handle != first.handle { throw .io }
         state.open.values[place].opens += 1
         if let writer { state.open.values[place].writers.insert(writer) }
         return state.open.values[place].mode

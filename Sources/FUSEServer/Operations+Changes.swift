@@ -161,10 +161,15 @@ extension Operations {
             return reply.fail(error)
         }
         let node = made.attributes.node
-        let opening = context.opening(.upper(made.file), of: node, writer: info.opensForWriting ? caller.uid : nil)
-        if !reply.send(opening, info, entry: made.attributes) {
-            context.release(node)
+        switch context.opening(.upper(made.file), of: node, writer: info.opensForWriting ? caller.uid : nil) {
+        case .failure(let error):
             context.forget(node, 1)
+            reply.fail(error)
+        case .success(let opening):
+            if !reply.send(opening, info, entry: made.attributes) {
+                context.release(node)
+                context.forget(node, 1)
+            }
         }
     }
 

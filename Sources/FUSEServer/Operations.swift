@@ -152,9 +152,11 @@ enum Operations {
                 reply.succeed()
             }
         }
-        operations.read = { request, node, size, offset, _ in
+        operations.read = { request, node, size, offset, info in
             Operations.serve(request) { context, reply in
-                Operations.read(context, reply, Node(number: node), offset: UInt64(clamping: offset), count: size)
+                Operations.read(
+                    context, reply, Node(number: node), handle: info?.pointee.fh ?? 0,
+                    offset: UInt64(clamping: offset), count: size)
             }
         }
     }
@@ -173,12 +175,12 @@ enum Operations {
     }
 
     private static func read(
-        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, offset: UInt64, count: Int
+        _ context: ServingContext, _ reply: consuming Reply, _ node: Node, handle: UInt64, offset: UInt64, count: Int
     ) {
         var reply: Reply? = consume reply
         var waiter: PendingReply?
         do throws(MCFSError) {
-            let answer = try context.fileSystem.read(node, offset: offset, count: count) {
+            let answer = try context.fileSystem.read(node, handle: handle, offset: offset, count: count) {
                 // A second waiter for one read would be one that never comes to its reply.
                 if let waiter { return waiter }
                 let made = context.pending.add(reply.take()!)

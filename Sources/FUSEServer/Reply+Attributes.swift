@@ -30,7 +30,7 @@ extension Reply {
     /// - Returns: false where the opener was interrupted: the kernel knows nothing of this open.
     consuming func send(_ opening: IOModes.Opening, _ info: fuse_file_info, entry: NodeAttributes? = nil) -> Bool {
         var info = info
-        info.fh = 0
+        info.fh = opening.handle
         // There is nothing to flush: what is written is with the disk's file system at once.
         info.noflush = 1
         var parameters = entry.map { fuse_entry_param($0) }

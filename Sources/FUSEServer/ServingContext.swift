@@ -105,13 +105,12 @@ final class ServingContext: Sendable {
     ) -> Result<IOModes.Opening, Errno> {
         if let overlay = fileSystem.overlay {
             do throws(Errno) {
-                return .success(
-                    try overlay.open(node, flags: flags, copy: copy, by: caller) {
-                        opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
-                    })
+                return try overlay.open(node, flags: flags, copy: copy, by: caller) {
+                    opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
+                }
             } catch { return .failure(error) }
         }
-        do throws(MCFSError) { return .success(opening(try fileSystem.open(node), of: node)) } catch {
+        do throws(MCFSError) { return opening(try fileSystem.open(node), of: node) } catch {
             report(error, operation: "open", node: node.number)
             return .failure(Errno(rawValue: error.errno))
         }
@@ -120,23 +119,38 @@ final class ServingContext: Sendable {
     /// How the kernel shall read and write a file that was just opened.
     ///
     /// - Parameter writer: who opened it for writing.
-    func opening(_ opened: MountFS.Opened, of node: Node, writer: UInt32? = nil) -> IOModes.Opening {
+    /// - Returns: EIO where the kernel reads bytes by itself, for others, that turned out wrong. Nothing is open then.
+    func opening(
+        _ opened: MountFS.Opened, of node: Node, writer: UInt32? = nil
+    ) -> Result<IOModes.Opening, Errno> {
+        let handle = if case .lower(let file) = opened { file.handle } else { UInt64(0) }
         let isWritable = if case .upper = opened { true } else { false }
         let bytes = isWritable ? .max : fileSystem.storedBytes(of: node)
-        var opening = modes.open(
-            node.number, isWritable: isWritable, leavesPages: bytes >= Self.droppedBytesMin, writer: writer
-        ) {
-            switch opened {
-            case .lower(let file):
-                isPassedThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
-            // Who writes to a set-id program takes that from it, which the daemon must see.
-            case .upper(let file):
-                (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
-            case .unread, .empty: nil
-            }
+        var opening: IOModes.Opening
+        do throws(Errno) {
+            opening = try modes.open(
+                node.number, isWritable: isWritable, leavesPages: bytes >= Self.droppedBytesMin, handle: handle,
+                writer: writer
+            ) { register(opened, of: node, bytes: bytes) }
+        } catch {
+            fileSystem.release(node)
+            return .failure(error)
         }
+        opening.handle = handle
         if fileSystem.hasUncertainPages(node) { opening.keepsPages = false }
-        return opening
+        return .success(opening)
+    }
+
+    /// What the kernel shall read by itself.
+    private func register(_ opened: MountFS.Opened, of node: Node, bytes: UInt64) -> Passthrough.BackingFile? {
+        switch opened {
+        case .lower(let file):
+            isPassedThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
+        // Who writes to a set-id program takes that from it, which the daemon must see.
+        case .upper(let file):
+            (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
+        case .unread, .empty: nil
+        }
     }
 
     /// Small files are better off in the page cache: opening them again costs no more than the request.

@@ -8,6 +8,9 @@ package protocol ContentReading: AnyObject, Sendable {
     /// The content as a plain file, once all of it is local and checked: nobody changes its bytes or punches holes into
     /// them any more. Without a lock that a fetch holds.
     var completeFile: OwnedDescriptor? { get }
+    /// As `CachedFile.generation` and `isStale`.
+    var generation: Int { get }
+    var isStale: Bool { get }
     /// As `CachedFile.expect`.
     func expect(_ range: ByteRange)
     /// As `CachedFile.expectRuns`.

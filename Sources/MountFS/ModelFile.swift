@@ -35,6 +35,8 @@ final class ModelFile: ContentReading {
     }
 
     var completeFile: OwnedDescriptor? { file.completeFile }
+    var generation: Int { file.generation }
+    var isStale: Bool { file.isStale }
 
     func expect(_ range: ByteRange) { file.expect(range) }
 

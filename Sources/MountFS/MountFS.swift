@@ -112,10 +112,12 @@ package final class MountFS: Sendable {
 
     /// Reads at most `count` bytes at `offset`: less only at the end of the file.
     ///
+    /// `handle` is of the open; 0: not known, any. Bytes that were read by an earlier one may have been wrong: that fails.
+    ///
     /// `makeWaiter` is called on a miss only. Whoever answers a read that was pending reports it by `readSucceeded` or
     /// `readFailed`; what is answered or thrown here is counted here.
     package func read(
-        _ node: Node, offset: UInt64, count: Int, makeWaiter: () -> any ReadWaiter
+        _ node: Node, handle: UInt64 = 0, offset: UInt64, count: Int, makeWaiter: () -> any ReadWaiter
     ) throws(MCFSError) -> ReadAnswer {
         counters.began()
         do throws(MCFSError) {
@@ -124,7 +126,11 @@ package final class MountFS: Sendable {
             case .upper(let descriptor):
                 counters.hit()
                 return .upper(descriptor, offset: offset, count: count)
-            case .lower(let known): file = known
+            case .lower(let known):
+                if handle != 0, handle != known.handle {
+                    throw MCFSError(.corrupt, "bytes that were read earlier had a wrong digest; open the file again")
+                }
+                file = known
             // What was unread is open now.
             case .empty, .unread:
                 counters.hit()
@@ -175,6 +181,11 @@ package final class MountFS: Sendable {
         }
         return entry
     }
+}
+
+extension ContentReading {
+    /// Tells opens of one file apart where bytes turned out wrong between them; never 0.
+    package var handle: UInt64 { UInt64(generation) + 1 }
 }
 
 extension OpenContent {

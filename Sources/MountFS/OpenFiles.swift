@@ -12,6 +12,7 @@ enum OpenContent: Sendable {
     case upper(OwnedDescriptor)
 
     fileprivate var isUnread: Bool { if case .unread = self { true } else { false } }
+    fileprivate var isStale: Bool { if case .lower(let file) = self { file.isStale } else { false } }
 }
 
 /// The files that the kernel holds open, by node number. What is kept here can be made again from the node alone: a
@@ -36,12 +37,17 @@ final class OpenFiles: Sendable {
             files.values[place].opens += 1
             return files.values[place].content
         }
-        if let known { return known }
+        if let known {
+            if !known.isStale { return known }
+            // Who opens it now gets what is right; who had it open is told by its handle.
+            release(node)
+        }
         let content = try make()
         // Another thread may have been faster: its file stays, so that readers share one read-ahead window.
         return files.withLock { files in
             if let place = files.index(forKey: node) {
                 files.values[place].opens += 1
+                if files.values[place].content.isStale { files.values[place].content = content }
                 return files.values[place].content
             }
             files[node] = OpenFile(content: content, opens: 1)

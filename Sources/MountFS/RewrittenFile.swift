@@ -19,6 +19,9 @@ final class RewrittenFile: ContentReading {
     /// No file on the disk has these bytes.
     var completeFile: OwnedDescriptor? { nil }
 
+    var generation: Int { stored.generation }
+    var isStale: Bool { stored.isStale }
+
     func expect(_ range: ByteRange) { stored.expect(ByteRange(0, storedSize)) }
 
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) {}

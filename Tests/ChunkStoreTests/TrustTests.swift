@@ -208,7 +208,9 @@ struct TrustTests {
                 let contents = [CacheFixture.digested(source), CacheFixture.placed(source)]
                 let elsewhere = TemporaryDirectory()
                 let victims = ["passwd", "\(contents[0].id)", "\(contents[1].id)", "\(contents[1].id).20"]
-                for victim in victims { try Data("x".utf8).write(to: URL(fileURLWithPath: "\(elsewhere.path)/\(victim)")) }
+                for victim in victims {
+                    try Data("x".utf8).write(to: URL(fileURLWithPath: "\(elsewhere.path)/\(victim)"))
+                }
                 if hasContents {
                     let first = try cache(&fixture, mount: 1)
                     for content in contents { _ = try first.open(content).all }

@@ -220,6 +220,46 @@ def test_what_verify_found_to_be_damaged_is_not_read_from_pages(mcfs, registry, 
     assert read(path)[0] == data
 
 
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+def test_who_keeps_a_file_open_that_was_wrong_gets_errors_and_others_get_the_file(
+        mcfs, registry, fault_proxy, tmp_path, passthrough):
+    data = trees.seeded(3, 3_000_001)
+    raw_artifact(registry, tmp_path, "kept", data)
+    proxy = fault_proxy(registry.url)
+    mountpoint = mcfs.mount(f"oci://{proxy.host}/kept:v1", environment={"MCFS_PASSTHROUGH": passthrough})
+    path = f"{mountpoint}/large"
+    proxy.fault({"kind": "flip", "method": "GET", "match": "/blobs/", "at": 100, "count": 1})
+    with open(path, "rb", buffering=0) as victim:
+        os.posix_fadvise(victim.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        assert os.pread(victim.fileno(), 4096, 0) != data[:4096]
+        # The one that completes it is told.
+        read(path)
+        deadline = time.monotonic() + 20
+        while read(path)[0] != data:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        subprocess.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], check=True)
+        with pytest.raises(OSError):
+            os.pread(victim.fileno(), 4096, 2_500_000)
+
+
+def test_what_the_kernel_reads_by_itself_and_is_damaged_is_not_opened_again(mcfs, registry, tmp_path):
+    data = trees.seeded(3, 3_000_001)
+    raw_artifact(registry, tmp_path, "open", data)
+    mountpoint = mcfs.mount(f"oci://{registry.host}/open:v1", options=("--read-only",))
+    path = f"{mountpoint}/large"
+    assert read(path)[0] == data
+    mcfs.run("verify")
+    (blob,) = (tmp_path / "mcfs/cache/blobs").glob("*/sha256-*")
+    with open(path, "rb"):
+        with open(blob, "r+b") as file:
+            file.write(b"damaged")
+        mcfs.run("verify", "--repair")
+        # The kernel has one file for all who have it open: the damaged one.
+        assert read(path)[0] in (None, data)
+    assert read(path)[0] == data
+
+
 # An origin that does not answer
 
 WAYS = {

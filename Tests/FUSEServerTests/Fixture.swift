@@ -246,6 +246,8 @@ final class FakeFile: ContentReading {
     func expect(_ range: ByteRange) {}
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) {}
 
+    var generation: Int { 0 }
+    var isStale: Bool { false }
     var completeFile: OwnedDescriptor? { store.hasComplete.load(ordering: .relaxed) ? file : nil }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {

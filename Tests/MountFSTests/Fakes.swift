@@ -62,6 +62,8 @@ final class FakeFile: ContentReading {
     func expectRuns(_ run: @escaping @Sendable (UInt64) -> ByteRange?) { store.state.withLock { $0.run = run } }
 
     var completeFile: OwnedDescriptor? { nil }
+    var generation: Int { 0 }
+    var isStale: Bool { false }
 
     func read(_ range: ByteRange, makeWaiter: () -> any ReadWaiter) throws(MCFSError) -> ReadOutcome {
         let behaviour = store.state.withLock { state in
