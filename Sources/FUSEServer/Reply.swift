@@ -1,4 +1,5 @@
 internal import CFUSE
+internal import CLinux
 internal import ChunkStore
 internal import Glibc
 internal import MCFSCore
@@ -103,12 +104,20 @@ struct Reply: ~Copyable, @unchecked Sendable {
         return result!
     }
 
+    private static let cachedBytesMax = 64 << 10
+
     private static func read(
         _ descriptor: CInt, into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
     ) throws(Errno) -> Int {
         guard let start = buffer.baseAddress else { return 0 }
-        ServingThreads.mayBlock()
         var done = 0
+        // A little that is in memory, as a small file that was just fetched, is no reason for another thread to take over; it is
+        // for larger reads, of which the kernel has the next one ready.
+        if buffer.count <= cachedBytesMax {
+            done = max(0, mcfs_read_cached(descriptor, start, buffer.count, off_t(clamping: offset)))
+            if done == buffer.count { return done }
+        }
+        ServingThreads.mayBlock()
         while done < buffer.count {
             let count = try retryingOnInterrupt {
                 pread(descriptor, start + done, buffer.count - done, off_t(clamping: offset) + off_t(done))

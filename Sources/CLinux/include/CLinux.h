@@ -55,6 +55,8 @@ int mcfs_is_on_overlay(int fd);
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
 /* read(2) of a request from /dev/fuse; libfuse's `fuse_custom_io.read`. TMPFILE, which libfuse 3.14 does not know, comes as a CREATE whose name is "/", which no other request has. */
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
+/* preadv2(2) of what is in the page cache: fewer bytes where not all is, -1 where none is or the file system cannot tell. */
+ssize_t mcfs_read_cached(int fd, void *buffer, size_t size, off_t offset);
 /* Answers a request on /dev/fuse with `error`, 0 or a negative errno, and a body of at most 64 bytes; 0 or -1. One piece: the
    kernel looks up the pages of each piece. */
 int mcfs_answer_request(int fd, uint64_t unique, int error, const void *body, size_t size);
