@@ -191,7 +191,7 @@ package final class ChunkCache: ContentSink {
         for job in queue.end() { giveUp(job.pieces, cancelled, deadline: now) }
         let blobs = waiting.update { waiting in
             waiting.hasEnded = true
-            return waiting.all
+            return waiting.entries.values.compactMap(\.blob)
         }
         for blob in blobs { fail(blob.takeAllReads(), cancelled) }
         space.end()
@@ -207,7 +207,7 @@ package final class ChunkCache: ContentSink {
 extension ChunkCache {
     /// Fetches what a waiting read lacks.
     func fetch(_ chunks: [Int], fetched: Set<Int>, of use: BlobUse, _ content: FileContent) {
-        waiting.update { $0.blobs[content.key] = Waiting.Entry(blob: use.blob) }
+        waiting.update { $0.add(use.blob) }
         if !fetched.isEmpty { queue.promote(use.blob, fetched) }
         schedule(planner.jobs(for: chunks, of: use, content, priority: .demand))
     }
@@ -338,14 +338,17 @@ extension ChunkCache {
     private static func expireReads(_ waiting: Guarded<Waiting>) {
         let error = MCFSError(.timedOut, "no bytes came within the deadline", isTransient: true)
         while true {
-            let blobs = waiting.wait { $0.blobs.isEmpty && !$0.hasEnded ? nil : $0.all } ?? []
+            let entries = waiting.wait { $0.entries.isEmpty && !$0.hasEnded ? nil : $0.entries } ?? [:]
             if waiting.withLock({ $0.hasEnded }) { return }
-            for blob in blobs {
+            for blob in entries.values.compactMap(\.blob) {
                 for read in blob.takeExpired(error) { read.waiter.complete(.failure(error)) }
             }
-            // Asked under the lock: a read is registered after it joined its blob.
+            // A read is registered after it joined its blob: what was registered anew meanwhile stays.
+            let idle = entries.filter { !($0.value.blob?.isAwaited ?? false) }
             waiting.withLock { waiting in
-                for (key, entry) in waiting.blobs where !(entry.blob?.isAwaited ?? false) { waiting.blobs[key] = nil }
+                for (key, entry) in idle where waiting.entries[key]?.number == entry.number {
+                    waiting.entries[key] = nil
+                }
             }
             _ = waiting.wait(until: Deadline(after: .milliseconds(100))) { $0.hasEnded ? true : nil }
         }
@@ -384,10 +387,15 @@ extension ChunkCache: BlobObserver {
 private struct Waiting {
     struct Entry {
         weak var blob: Blob?
+        let number: UInt64
     }
 
-    var blobs: [ContentKey: Entry] = [:]
+    private(set) var number: UInt64 = 0
+    var entries: [ContentKey: Entry] = [:]
     var hasEnded = false
 
-    var all: [Blob] { blobs.values.compactMap(\.blob) }
+    mutating func add(_ blob: Blob) {
+        number += 1
+        entries[blob.key] = Entry(blob: blob, number: number)
+    }
 }
