@@ -27,8 +27,10 @@ struct CacheDirectory: Sendable {
             self.token = token ?? MountToken(of: root)
             for area in ["blobs", "fresh", "partial", "unproven", "tmp"] { try Self.makeDirectory(area, in: root) }
             try Self.makeDirectory("fresh/\(self.token.text)", in: root)
-            for shard in Self.shards {
-                for area in ["blobs", "partial"] { try Self.clear("\(area)/\(shard)", in: root) }
+            for area in ["blobs", "partial"] {
+                var names: [String] = []
+                forEachName(in: area) { names.append("\(area)/\($0)") }
+                for name in names { try Self.clear(name, in: root) }
             }
         } catch {
             throw MCFSError(localIO: "use the cache directory \(path)", error)
