@@ -90,9 +90,14 @@ final class Blob: Sendable {
     /// hears of it, and then for each of the others that wait for the same page: none of these may wait as long again.
     struct Refusal {
         let error: MCFSError
-        let until = ContinuousClock.now + window
+        private let end = ContinuousClock.now + most
+        private(set) var until = ContinuousClock.now + window
 
-        private static let window = Duration.seconds(1)
+        /// One asks as soon as the one before it was refused; all of them have this long.
+        private static let window = Duration.milliseconds(100)
+        private static let most = Duration.seconds(1)
+
+        mutating func renew() { until = min(end, ContinuousClock.now + Self.window) }
     }
 
     let key: ContentKey
@@ -325,8 +330,9 @@ extension Blob {
     private func refusal(of read: PendingRead, _ state: inout State) -> MCFSError? {
         let now = ContinuousClock.now
         state.refused = state.refused.filter { $0.value.until > now }
-        for chunk in read.missing { if let refusal = state.refused[chunk] { return refusal.error } }
-        return nil
+        guard let chunk = read.missing.first(where: { state.refused[$0] != nil }) else { return nil }
+        state.refused[chunk]?.renew()
+        return state.refused[chunk]?.error
     }
 
     /// A fetch ended without this chunk.
