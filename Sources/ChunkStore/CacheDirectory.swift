@@ -123,31 +123,19 @@ struct CacheDirectory: Sendable {
         return fstatat(root.rawValue, name, &status, AT_SYMLINK_NOFOLLOW) == 0 ? status : nil
     }
 
-    /// Opens a folder; not where a link leads.
-    private func openFolder(_ name: String) throws(Errno) -> OwnedDescriptor {
-        var folder = root
-        for part in name.split(separator: "/") {
-            folder = try OwnedDescriptor.open(String(part), at: folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-        }
-        return folder
-    }
-
     /// Makes names in a folder last over a power cut.
     func syncFolder(_ name: String) throws(Errno) {
-        let folder = try openFolder(name)
+        let folder = try OwnedDescriptor.open(name, at: root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         _ = try retryingOnInterrupt { fsync(folder.rawValue) }
     }
 
     /// Calls `body` with the name of everything in a folder.
     func forEachName(in folder: String, _ body: (String) -> Void) {
-        var opened = Result { () throws(Errno) in try openFolder(folder) }
-        // What is not seen would not be counted: a disk that fails once is asked again.
-        if case .failure(let error) = opened, error != .noEntry {
-            opened = Result { () throws(Errno) in try openFolder(folder) }
-        }
-        // A description of its own, closed on exec, that fdopendir takes over.
-        guard let place = try? opened.get() else { return }
-        let descriptor = mcfs_openat(place.rawValue, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+        // A description of its own, closed on exec, that fdopendir takes over. The areas are folders since the start; what is in them
+        // may be a link. What is not seen would not be counted: a disk that fails once is asked again.
+        let open = { mcfs_openat(root.rawValue, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) }
+        var descriptor = open()
+        if descriptor < 0, errno != ENOENT { descriptor = open() }
         guard descriptor >= 0 else { return }
         guard let stream = fdopendir(descriptor) else {
             close(descriptor)

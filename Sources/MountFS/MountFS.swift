@@ -38,7 +38,8 @@ package final class MountFS: Sendable {
     }
 
     /// Files of the tree with fewer bytes are opened when they are read, not when the kernel opens them: it has the pages
-    /// of most of them, and asks for nothing. Less than a chunk: bytes of one that is found wrong were shown to nobody.
+    /// of most of them, and asks for nothing. Less than a chunk, unless chunks were set smaller: bytes of one that is found
+    /// wrong were shown to nobody.
     package static let smallBytes: UInt64 = 256 << 10
 
     /// Where writing goes; nil: nothing can be written.
