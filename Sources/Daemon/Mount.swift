@@ -109,8 +109,11 @@ final class Mount: Sendable {
                     bytesTotal: residency.bytesTotal, bytesLocal: local?.bytes, unverifiable: local?.unverifiable)
             },
             reads: reads, origin: traffic.counters, passthrough: session.withLock { $0?.isPassingThrough ?? false },
-            problems: problem.map { [$0] } ?? [], view: view)
+            problems: (problem.map { [$0] } ?? []) + upperProblems, view: view)
     }
+
+    /// What the user should know of the upper.
+    var upperProblems: [String] { fileSystem.overlay?.upper.problems ?? [] }
 
     /// - Throws: `usage` for a mount that is read-only.
     func upperChanges() throws(MCFSError) -> UpperChanges {

@@ -129,6 +129,10 @@ final class MountService: Sendable {
                     "mountpoint": "\(request.mountpoint)",
                     "references": "\(references.map(\.resolution.resolved).joined(separator: " "))",
                 ])
+            for problem in made.upperProblems {
+                logger.warning("the upper", metadata: ["mountpoint": "\(request.mountpoint)", "problem": "\(problem)"])
+                job.warn(problem)
+            }
             if !made.kernels.survey.entries.isEmpty, gpuChoice == .host, made.kernels.gpus.isEmpty {
                 let findings = hostGPUs.findings()
                 for problem in findings.problems { job.warn(problem) }

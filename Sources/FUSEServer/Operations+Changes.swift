@@ -325,7 +325,7 @@ extension Operations {
                         }
                     }
                 }
-                guard overlay.mustCopyUp(node, forAttribute: name) else { return answer(reply, nil) }
+                guard overlay.mustCopyUp(node, forAttribute: name, size: size) else { return answer(reply, nil) }
                 Operations.afterCopyUp(overlay, context, reply, node, answer)
             }
         }
@@ -338,7 +338,7 @@ extension Operations {
                         try overlay.removeExtendedAttribute(name, of: node)
                     }
                 }
-                guard overlay.mustCopyUp(node, forAttribute: name) else { return answer(reply, nil) }
+                guard overlay.mustCopyUp(node, forAttribute: name, size: 0) else { return answer(reply, nil) }
                 Operations.afterCopyUp(overlay, context, reply, node, answer)
             }
         }

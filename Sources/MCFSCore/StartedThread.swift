@@ -20,6 +20,9 @@ package final class StartedThread: Sendable {
         }
     }
 
+    /// Whether its body has returned.
+    package var hasEnded: Bool { state.withLock { $0.hasEnded } }
+
     fileprivate func begin() { state.withLock { $0.identifier = pthread_self() } }
 
     fileprivate func end() { state.update { $0.hasEnded = true } }

@@ -34,29 +34,35 @@ extension MountFS {
 
 extension Overlay {
     fileprivate func shown(at path: TreePath) throws(Errno) -> MountFS.Shown {
-        try structure.reading { () throws(Errno) in
-            var directory = try directory(.root)
-            var shown = MountFS.Shown.tree(Tree.root)
-            for (depth, name) in path.components.enumerated() {
+        var directory = Node.root
+        var shown = MountFS.Shown.tree(Tree.root)
+        // Nobody was told of them.
+        var found: [UInt64] = []
+        defer { for number in found { nodes.forget(number, 0) } }
+        for (depth, name) in path.components.enumerated() {
+            let isLast = depth + 1 == path.components.count
+            let next = try looking(in: directory) { (directory) throws(Errno) -> Node? in
                 switch try find(name, in: directory) {
                 case .upper(let node, _):
-                    // Nobody was told of it.
-                    defer { nodes.forget(node.number, 0) }
-                    shown = .upper
-                    guard depth + 1 < path.components.count else { break }
-                    guard node.isDirectory else { return .nothing }
-                    directory = try self.directory(Node(number: node.number))
-                case .lower(let entry, let node):
-                    shown = .tree(entry)
-                    guard depth + 1 < path.components.count else { break }
-                    guard tree.attributes(of: entry).kind == .directory else { return .nothing }
-                    directory = Directory(number: Node(entry: entry).number, lower: entry, folder: node?.now.folder)
+                    found.append(node.number)
+                    shown = isLast || node.now.isDirectory ? .upper : .nothing
+                    return node.now.isDirectory ? Node(number: node.number) : nil
+                case .lower(let entry, _):
+                    let isDirectory = tree.attributes(of: entry).kind == .directory
+                    shown = isLast || isDirectory ? .tree(entry) : .nothing
+                    return isDirectory ? Node(entry: entry) : nil
                 case nil:
-                    if directory.folder?.mark(name) == .whiteout { return .removed }
-                    return lowerEntry(name, in: directory).map { .hidden($0) } ?? .nothing
+                    if directory.folder?.mark(name) == .whiteout {
+                        shown = .removed
+                    } else {
+                        shown = lowerEntry(name, in: directory).map { .hidden($0) } ?? .nothing
+                    }
+                    return nil
                 }
             }
-            return shown
+            guard let next, !isLast else { break }
+            directory = next
         }
+        return shown
     }
 }

@@ -21,18 +21,25 @@ extension Overlay {
         package var isOpaque = false
     }
 
-    /// All differences in the order of their paths. The lock is held for one directory at a time: what changes
-    /// meanwhile is told as it was before or after.
+    /// All differences in the order of their paths. One directory is looked at at a time: what changes meanwhile is told
+    /// as it was before or after.
     package func differences() throws(Errno) -> [Difference] {
         var differences: [Difference] = []
         var pending: [(node: Node, path: TreePath)] = [(.root, .root)]
         while let next = pending.popLast() {
-            try structure.reading { () throws(Errno) in
-                let directory = try self.directory(next.node)
-                pending += try addDifferences(in: directory, next.path, to: &differences)
+            do throws(Errno) {
+                pending += try looking(in: next.node) { (directory) throws(Errno) in
+                    var own: [Difference] = []
+                    let below = try addDifferences(in: directory, next.path, to: &own)
+                    differences += own
+                    return below
+                }
+            } catch {
+                // Removed, or replaced, since it was found.
+                guard error == .stale || error == .noEntry || error == .notDirectory else { throw error }
             }
         }
-        try structure.reading { () throws(Errno) in try addMetadata(to: &differences) }
+        try addMetadata(to: &differences)
         return differences.sorted { $0.path.bytes.lexicographicallyPrecedes($1.path.bytes) }
     }
 
@@ -52,9 +59,9 @@ extension Overlay {
             var difference = Difference(
                 path: place, kind: natural == nil ? .added : .changed, type: attributes.kind,
                 size: attributes.kind == .file ? attributes.size : 0)
-            if node.isDirectory {
+            if node.now.isDirectory {
                 below.append((Node(number: node.number), place))
-                let shown = node.now.lower
+                let shown = node.now.shown
                 if let shown, shown == natural {
                     // Everything that changes in a directory makes it; it is told where it looks different itself.
                     let was = lower.attributes(of: shown)

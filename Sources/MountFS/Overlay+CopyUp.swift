@@ -16,7 +16,7 @@ extension Overlay {
 
     /// Whether a node is a file or a link of the tree that is not in the upper. Never true for directories.
     package func mustCopyUp(_ node: Node) -> Bool {
-        if let known = nodes.node(node.number) { return !known.isDirectory && !known.now.isUpper }
+        if let state = nodes.node(node.number)?.now { return !state.isDirectory && !state.isUpper }
         guard let entry = node.entry(count: tree.count) else { return false }
         return tree.attributes(of: entry).kind != .directory
     }
@@ -61,6 +61,10 @@ extension Overlay {
         _ node: Node, _ change: Change?, _ caller: Caller, _ keepsNode: () -> Bool,
         _ isCancelled: @escaping () -> Bool
     ) throws(CopyError) -> OwnedDescriptor? {
+        // What waits for bytes is made once, however many ask for it.
+        let isAlone = isCopiedAtOnce(node, size: change?.size)
+        do throws(Errno) { if !isAlone { try copies.begin(node.number, isCancelled) } } catch { throw .errno(error) }
+        defer { if !isAlone { copies.end(node.number) } }
         guard mustCopyUp(node) else { return nil }
         let entry: Tree.Index
         let work: (folder: OwnedDescriptor, name: [UInt8])
@@ -126,26 +130,44 @@ extension Overlay {
         return file
     }
 
-    /// The copy takes the place of the file at all its names. Under the lock, for writing.
+    /// The copy takes the place of the file at all its names.
     private func show(
         _ work: (folder: OwnedDescriptor, name: [UInt8]), _ file: OwnedDescriptor?, _ entry: Tree.Index, _ node: Node,
         _ change: Change?, _ caller: Caller, _ keepsNode: () -> Bool
     ) throws(Errno) {
-        guard mustCopyUp(node) else { throw .exists }
-        let copy = file.map { UpperObject.descriptor($0) } ?? .name(work.name, in: work.folder)
-        let metadata = lower.metadata(of: entry)
-        for (name, value) in metadata?.extendedAttributes ?? [:] {
-            try value.withBytes { (value: UnsafeRawBufferPointer) throws(Errno) in
-                try copy.setExtendedAttribute(name, value)
+        let names = namesOfTree(entry)
+        let places = try placesToCopyTo(names, node)
+        for place in places { _ = try upper.descriptor(of: place.folder) }
+        try upper.settle()
+        try holding(places.map(\.folder)) { () throws(Errno) in
+            // What is remembered of the file moves over to the copy.
+            try upper.alone { () throws(Errno) in
+                guard mustCopyUp(node) else { throw .exists }
+                guard !places.isEmpty, try Set(placesNow(names, node)) == Set(places) else { throw .stale }
+                let copy = file.map { UpperObject.descriptor($0) } ?? .name(work.name, in: work.folder)
+                let metadata = lower.metadata(of: entry)
+                try dress(copy, as: lower.attributes(of: entry))
+                // After the owner: the disk takes capabilities from what is given away.
+                for (name, value) in metadata?.extendedAttributes ?? [:] {
+                    try value.withBytes { (value: UnsafeRawBufferPointer) throws(Errno) in
+                        try copy.setExtendedAttribute(name, value)
+                    }
+                }
+                if let change { try apply(change, to: copy, file, by: caller) }
+                let identity = DiskIdentity(try copy.status())
+                try put(work, at: places)
+                if metadata != nil {
+                    lower.setMetadata(nil, of: entry)
+                    try? upper.setMetadata(LowerMetadata(), tree.path(of: tree.inode(of: entry)))
+                }
+                switching.writing { become(identity, places, file, node, keepsNode: keepsNode()) }
             }
         }
-        try dress(copy, as: lower.attributes(of: entry))
-        if let change { try apply(change, to: copy, file, by: caller) }
-        let identity = DiskIdentity(try copy.status())
-        let places = try placesToCopyTo(entry, node)
-        guard let first = places.first else { throw .stale }
-        // The names after the first one are made before it, so that what fails can be taken back: until then each of them
-        // covers what shows the same.
+    }
+
+    /// The names after the first one are made before it, so that what fails can be taken back: until then each of them
+    /// covers what shows the same.
+    private func put(_ work: (folder: OwnedDescriptor, name: [UInt8]), at places: [Place]) throws(Errno) {
         var made: [Place] = []
         do throws(Errno) {
             for place in places.dropFirst() {
@@ -159,6 +181,7 @@ extension Overlay {
                 }
                 made.append(place)
             }
+            let first = places[0]
             try keepingTimes(of: first.folder) { () throws(Errno) in try upper.put(work, first.name, in: first.folder) }
         } catch {
             for place in made {
@@ -169,42 +192,49 @@ extension Overlay {
             }
             throw error
         }
-        if metadata != nil {
-            lower.setMetadata(nil, of: entry)
-            try? upper.setMetadata(LowerMetadata(), tree.path(of: tree.inode(of: entry)))
-        }
-        if keepsNode() {
-            let known = nodes.node(entryNumber: node.number) {
-                OverlayNode(
-                    number: node.number, inode: node.number, isDirectory: false,
-                    OverlayNode.State(lower: entry, folder: nil, parent: 0))
-            }
-            known.update { state in
-                state.lower = nil
-                state.places = places
-            }
-            nodes.identify(known, as: identity)
+    }
+
+    private func become(
+        _ identity: DiskIdentity, _ places: [Place], _ file: OwnedDescriptor?, _ node: Node, keepsNode: Bool
+    ) {
+        if keepsNode {
+            nodes.become(
+                .upperFile(OverlayNode.UpperFile(identity: identity, places: Set(places))), ofEntry: node)
             if let file { openFiles.replace(node.number, .upper(file)) }
         } else {
             // Who has the old node open goes on reading what the tree has.
-            nodes.node(node.number)?.update { $0.places = [] }
+            nodes.node(node.number)?.become(.movedFile(nil))
             nodes.keepInode(node.number, of: identity)
         }
     }
 
-    /// Where a file of the tree shows.
-    private func placesToCopyTo(_ entry: Tree.Index, _ node: Node) throws(Errno) -> [Place] {
-        if let known = nodes.node(node.number) { return known.now.places }
-        let inode = tree.inode(of: entry)
-        let names =
-            tree.attributes(of: entry).linkCount > 1
-            ? (0..<Tree.Index(tree.count)).filter { tree.inode(of: $0) == inode } : [entry]
+    /// Where a file of the tree shows; its folders come to be in the upper.
+    private func placesToCopyTo(_ names: [Tree.Index], _ node: Node) throws(Errno) -> [Place] {
+        if case .movedFile(let place) = nodes.node(node.number)?.now { return place.map { [$0] } ?? [] }
         var places: [Place] = []
         for name in names {
             guard try isShown(name), let parent = try shownDirectory(tree.parent(of: name)) else { continue }
-            places.append(Place(folder: try makeFolder(parent), name: tree.withName(of: name) { Array($0) }))
+            let folder = try makeFolder(Node(number: parent.number))
+            places.append(Place(folder: folder, name: tree.withName(of: name) { Array($0) }))
         }
         return places
+    }
+
+    /// The same, under the folders' locks.
+    private func placesNow(_ names: [Tree.Index], _ node: Node) throws(Errno) -> [Place] {
+        if case .movedFile(let place) = nodes.node(node.number)?.now { return place.map { [$0] } ?? [] }
+        var places: [Place] = []
+        for name in names {
+            guard try isShown(name), let folder = try shownDirectory(tree.parent(of: name))?.folder else { continue }
+            places.append(Place(folder: folder, name: tree.withName(of: name) { Array($0) }))
+        }
+        return places
+    }
+
+    private func namesOfTree(_ entry: Tree.Index) -> [Tree.Index] {
+        guard tree.attributes(of: entry).linkCount > 1 else { return [entry] }
+        let inode = tree.inode(of: entry)
+        return (0..<Tree.Index(tree.count)).filter { tree.inode(of: $0) == inode }
     }
 
     /// Whether a file shows under the name that the tree has for it, in its directory wherever that is now, or would if
@@ -227,13 +257,30 @@ extension Overlay {
         }
         guard let parent = try shownDirectory(tree.parent(of: entry)) else { return nil }
         switch try find(tree.withName(of: entry) { Array($0) }, in: parent, seesHidden: true) {
-        case .upper(let found, _) where found.isDirectory && found.now.lower == entry:
-            return try directory(Node(number: found.number))
-        case .lower(entry, let found):
-            return Directory(number: node.number, lower: entry, folder: found?.now.folder)
+        case .upper(let found, _) where found.now.shown == entry: return try directory(Node(number: found.number))
+        case .lower(entry, _): return try directory(node)
         default: return nil
         }
     }
+}
+
+/// Which files are being copied into the upper; who comes second waits, and goes on where the first has failed or was
+/// killed.
+final class CopiesUnderWay: Sendable {
+    private let nodes = Guarded<Set<UInt64>>([])
+
+    /// - Throws: EINTR where the caller is killed meanwhile.
+    func begin(_ node: UInt64, _ isCancelled: () -> Bool) throws(Errno) {
+        while true {
+            let isMine = nodes.wait(until: Deadline(after: .milliseconds(100))) { nodes in
+                nodes.insert(node).inserted ? true : nil
+            }
+            if isMine == true { return }
+            if isCancelled() { throw .interrupted }
+        }
+    }
+
+    func end(_ node: UInt64) { nodes.update { _ = $0.remove(node) } }
 }
 
 /// Copies the bytes of one file of the tree, on the calling thread.

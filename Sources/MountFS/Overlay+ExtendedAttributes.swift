@@ -12,26 +12,23 @@ extension Overlay {
     private static let accessLists = Array("system.posix_acl_".utf8)
 
     package func extendedAttribute(_ name: [UInt8], of node: Node) throws(Errno) -> [UInt8] {
-        try structure.reading { () throws(Errno) in
-            if name.starts(with: Self.own) {
-                guard let value = try productAttribute(name, node) else { throw .noAttribute }
-                return value
-            }
-            if let known = nodes.node(node.number), known.now.isUpper {
-                return try object(of: known).extendedAttribute(name)
-            }
-            try checkNamespace(name)
-            guard let value = lower.metadata(of: try entry(of: node))?.extendedAttributes[name] else {
-                throw .noAttribute
-            }
+        if name.starts(with: Self.own) {
+            guard let value = try productAttribute(name, node) else { throw .noAttribute }
             return value
         }
+        if let known = nodes.node(node.number), known.now.isUpper {
+            return try object(of: known).extendedAttribute(name)
+        }
+        try checkNamespace(name)
+        guard let value = lower.metadata(of: try entry(of: node))?.extendedAttributes[name] else { throw .noAttribute }
+        return value
     }
 
     /// Linux knows these, and no others.
     private func checkNamespace(_ name: [UInt8]) throws(Errno) {
         let known = ["user.", "trusted.", "security.", "system.posix_acl_"]
-        if !known.contains(where: { name.starts(with: $0.utf8) }) { throw Errno(rawValue: EOPNOTSUPP) }
+        guard let prefix = known.first(where: { name.starts(with: $0.utf8) }) else { throw Errno(rawValue: EOPNOTSUPP) }
+        if name.count == prefix.utf8.count { throw .invalid }
     }
 
     private func productAttribute(_ name: [UInt8], _ node: Node) throws(Errno) -> [UInt8]? {
@@ -41,8 +38,8 @@ extension Overlay {
         guard let known = nodes.node(node.number), known.now.isUpper else {
             return lower.value(of: attribute, try entry(of: node))
         }
-        if let entry = known.now.lower { return lower.value(of: attribute, entry) }
-        let attributes = try currentAttributes(of: node)
+        if let entry = known.now.shown { return lower.value(of: attribute, entry) }
+        let attributes = try attributes(of: node)
         guard attributes.kind == .file || attributes.kind == .directory else { return nil }
         switch attribute {
         case .origin: return Array("upper".utf8)
@@ -55,30 +52,35 @@ extension Overlay {
     /// Each ended by NUL. Those of the product can be read and are not listed: who copies files with their attributes
     /// would carry them along.
     package func extendedAttributeNames(of node: Node, for caller: Caller) throws(Errno) -> [UInt8] {
-        try structure.reading { () throws(Errno) in
-            var names: [UInt8] = []
-            if let known = nodes.node(node.number), known.now.isUpper {
-                for name in try object(of: known).extendedAttributeNames().split(separator: 0)
-                where !name.starts(with: Self.own) && (caller.uid == 0 || !name.starts(with: Self.forRoot)) {
-                    names += name + [0]
-                }
-                return names
-            }
-            for name in (lower.metadata(of: try entry(of: node))?.extendedAttributes.keys.map { $0 } ?? []).sorted(by: {
-                $0.lexicographicallyPrecedes($1)
-            }) {
+        var names: [UInt8] = []
+        if let known = nodes.node(node.number), known.now.isUpper {
+            for name in try object(of: known).extendedAttributeNames().split(separator: 0)
+            where !name.starts(with: Self.own) && (caller.uid == 0 || !name.starts(with: Self.forRoot)) {
                 names += name + [0]
             }
             return names
         }
+        let kept = lower.metadata(of: try entry(of: node))?.extendedAttributes.keys.map { $0 } ?? []
+        for name in kept.sorted(by: { $0.lexicographicallyPrecedes($1) }) { names += name + [0] }
+        return names
     }
 
     /// Whether setting or removing the attribute needs the node in the upper: see `mustCopyUp`.
-    package func mustCopyUp(_ node: Node, forAttribute name: [UInt8]) -> Bool {
+    ///
+    /// - Parameter size: bytes of its value, 0 where it is removed.
+    package func mustCopyUp(_ node: Node, forAttribute name: [UInt8], size: Int) -> Bool {
         guard mustCopyUp(node), let entry = node.entry(count: tree.count) else { return false }
-        // A list changes the mode, and the mode the list: the disk knows how.
-        return name.starts(with: Self.accessLists) || tree.attributes(of: entry).kind != .file
+        if tree.attributes(of: entry).kind != .file { return true }
+        // A list changes the mode, and the mode the list: the disk knows how. A capability goes with the owner of the file.
+        if name.starts(with: Self.accessLists) || name == Self.capability { return true }
+        // Whether there is room for many is for the disk to say.
+        let kept = lower.metadata(of: entry)?.extendedAttributes ?? [:]
+        return kept.reduce(name.count + size) { $0 + $1.key.count + $1.value.count } > Self.keptBytesMax
     }
+
+    private static let capability = Array("security.capability".utf8)
+    /// Of all attributes of a file of the tree that are kept aside: any disk has room for so much.
+    private static let keptBytesMax = 2048
 
     /// - Parameter flags: `XATTR_CREATE`, `XATTR_REPLACE`.
     package func setExtendedAttribute(
@@ -114,14 +116,12 @@ extension Overlay {
             let entry = try entry(of: node)
             switch tree.attributes(of: entry).kind {
             case .directory where !lower.isNameless(entry):
-                try makeFolder(try directory(node)).hasDefaultAccessList = nil
+                try makeFolder(node).hasDefaultAccessList = nil
                 try change(try object(of: try upperNode(node)))
             case .file, .directory:
                 if name.starts(with: Self.accessLists) { throw .stale }
                 try checkNamespace(name)
-                var attributes = lower.metadata(of: entry)?.extendedAttributes ?? [:]
-                try kept(&attributes)
-                try updateMetadata(of: entry) { $0.extendedAttributes = attributes }
+                try updateMetadata(of: entry) { (metadata) throws(Errno) in try kept(&metadata.extendedAttributes) }
             case .symlink, .fifo, .characterDevice, .blockDevice: throw .stale
             }
         }

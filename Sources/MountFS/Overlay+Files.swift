@@ -15,30 +15,14 @@ extension Overlay {
     package func open<Result>(
         _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: Caller, _ body: (MountFS.Opened) -> Result
     ) throws(Errno) -> Result {
-        try structure.reading { () throws(Errno) in
-            let writes = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
-            if let known = nodes.node(node.number), known.now.isUpper {
-                if known.isDirectory { throw .isDirectory }
-                if countsAsUse(flags), let place = known.now.places.first {
-                    place.name.withUnsafeBytes { lower.view.opened($0, in: place.folder.path) }
-                }
-                if writes, case .upper(let file) = openFiles.known(node.number), !file.isWritable {
-                    // Opened for reading when no more was allowed.
-                    openFiles.replace(node.number, .upper(try openUpper(known, writes: true)))
-                }
-                let opened = try openFiles.open(node.number) { () throws(Errno) in
-                    if let copy { return .upper(copy) }
-                    return .upper(try openUpper(known, writes: writes))
-                }
-                if flags & O_TRUNC != 0, case .upper(let file) = opened {
-                    do throws(Errno) { try truncate(file, by: caller) } catch {
-                        openFiles.release(node.number)
-                        throw error
-                    }
-                }
-                return body(opened.opened)
-            }
-            if writes { throw .stale }
+        let writes = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
+        if let known = nodes.node(node.number), known.now.isUpper {
+            return body(try openUpper(known, flags, writes: writes, copy, by: caller))
+        }
+        if writes { throw .stale }
+        return try switching.reading { () throws(Errno) in
+            // It may have become one of the upper meanwhile.
+            if let known = nodes.node(node.number), known.now.isUpper { throw .stale }
             let entry = try entry(of: node)
             if countsAsUse(flags) {
                 tree.withName(of: entry) { lower.view.opened($0, in: tree.path(of: tree.parent(of: entry))) }
@@ -51,6 +35,30 @@ extension Overlay {
                     }.opened)
             } catch { throw .io }
         }
+    }
+
+    private func openUpper(
+        _ node: OverlayNode, _ flags: CInt, writes: Bool, _ copy: OwnedDescriptor?, by caller: Caller
+    ) throws(Errno) -> MountFS.Opened {
+        if node.now.isDirectory { throw .isDirectory }
+        if countsAsUse(flags), let place = node.place {
+            place.name.withUnsafeBytes { lower.view.opened($0, in: place.folder.path) }
+        }
+        if writes, case .upper(let file) = openFiles.known(node.number), !file.isWritable {
+            // Opened for reading when no more was allowed.
+            openFiles.replace(node.number, .upper(try openUpper(node, writes: true)))
+        }
+        let opened = try openFiles.open(node.number) { () throws(Errno) in
+            if let copy { return .upper(copy) }
+            return .upper(try openUpper(node, writes: writes))
+        }
+        if flags & O_TRUNC != 0, case .upper(let file) = opened {
+            do throws(Errno) { try truncate(file, by: caller) } catch {
+                openFiles.release(node.number)
+                throw error
+            }
+        }
+        return opened.opened
     }
 
     /// Who writes does not use what is there, nor does who leaves the access time alone, as the inventory does.
@@ -76,17 +84,16 @@ extension Overlay {
 
     /// For reading and writing where that may be, so that later opens need no other descriptor.
     private func openUpper(_ node: OverlayNode, writes: Bool) throws(Errno) -> OwnedDescriptor {
-        let object = try object(of: node)
-        do throws(Errno) { return try object.open(O_RDWR | O_NONBLOCK) } catch {
+        do throws(Errno) { return try openDescriptor(of: node, O_RDWR | O_NONBLOCK) } catch {
             guard error.rawValue == EACCES || error.rawValue == EROFS || error.rawValue == EPERM else { throw error }
-            return try object.open((writes ? O_WRONLY : O_RDONLY) | O_NONBLOCK)
+            return try openDescriptor(of: node, (writes ? O_WRONLY : O_RDONLY) | O_NONBLOCK)
         }
     }
 
     /// The descriptor of a file of the upper that is open, or is opened for this call.
     private func file(_ node: Node) throws(Errno) -> OwnedDescriptor {
         if case .upper(let file) = openFiles.known(node.number) { return file }
-        return try structure.reading { () throws(Errno) in try openUpper(try upperNode(node), writes: false) }
+        return try openUpper(try upperNode(node), writes: false)
     }
 
     /// - Returns: how many bytes were written: fewer where the disk is full.
@@ -111,24 +118,19 @@ extension Overlay {
     }
 
     package func sync(_ node: Node, dataOnly: Bool) throws(Errno) {
+        // What hid or moved what stood at its name is on the disk before it is.
+        try upper.settle()
         if case .upper(let file) = openFiles.known(node.number) {
             _ = try retryingOnInterrupt { dataOnly ? fdatasync(file.rawValue) : fsync(file.rawValue) }
         }
-        try upper.syncLog()
     }
 
     package func syncDirectory(_ node: Node) throws(Errno) {
-        let folder = try structure.reading { () throws(Errno) in
-            let folder = try directory(node).folder
-            return try folder.flatMap { (folder) throws(Errno) in
-                folder.isOnDisk ? try upper.descriptor(of: folder) : nil
-            }
-        }
-        if let folder {
-            let directory = try OwnedDescriptor.open(bytes: Array(".".utf8), at: folder, O_RDONLY | O_DIRECTORY)
-            _ = try retryingOnInterrupt { fsync(directory.rawValue) }
-        }
-        try upper.syncLog()
+        try upper.settle()
+        guard let folder = try directory(node).folder, folder.isOnDisk else { return }
+        let directory = try OwnedDescriptor.open(
+            bytes: Array(".".utf8), at: try upper.descriptor(of: folder), O_RDONLY | O_DIRECTORY)
+        _ = try retryingOnInterrupt { fsync(directory.rawValue) }
     }
 
     /// `lseek(2)` for data and holes. Files of the tree have no holes.
@@ -187,19 +189,19 @@ extension Overlay {
         try changing { () throws(Errno) in
             if let known = nodes.node(node.number), known.now.isUpper {
                 try apply(change, to: known, by: caller)
-                return try currentAttributes(of: node)
+                return try attributes(of: node)
             }
             let entry = try entry(of: node)
             switch tree.attributes(of: entry).kind {
             case .directory where !lower.isNameless(entry):
-                _ = try makeFolder(try directory(node))
+                _ = try makeFolder(node)
                 try apply(change, to: try upperNode(node), by: caller)
             case .file, .directory:
                 if change.size != nil { throw .stale }
                 try remember(change, of: entry)
             case .symlink, .fifo, .characterDevice, .blockDevice: throw .stale
             }
-            return try currentAttributes(of: node)
+            return try attributes(of: node)
         }
     }
 
@@ -254,13 +256,18 @@ extension Overlay {
     }
 
     /// Remembers something of a file of the tree, which counts as a change of it.
-    func updateMetadata(of entry: Tree.Index, _ body: (inout LowerMetadata) -> Void) throws(Errno) {
-        var metadata = lower.metadata(of: entry) ?? LowerMetadata()
-        body(&metadata)
-        metadata.changed = .now
-        // Nobody will ask for what has no name when those who have it open are gone.
-        if !lower.isNameless(entry) { try upper.setMetadata(metadata, tree.path(of: tree.inode(of: entry))) }
-        lower.setMetadata(metadata, of: entry)
+    ///
+    /// - Throws: ESTALE where it is in the upper by now.
+    func updateMetadata(of entry: Tree.Index, _ body: (inout LowerMetadata) throws(Errno) -> Void) throws(Errno) {
+        try upper.alone { () throws(Errno) in
+            if nodes.node(Node(entry: tree.inode(of: entry)).number)?.now.isUpper == true { throw .stale }
+            var metadata = lower.metadata(of: entry) ?? LowerMetadata()
+            try body(&metadata)
+            metadata.changed = .now
+            // Nobody will ask for what has no name when those who have it open are gone.
+            if !lower.isNameless(entry) { try upper.setMetadata(metadata, tree.path(of: tree.inode(of: entry))) }
+            lower.setMetadata(metadata, of: entry)
+        }
     }
 }
 

@@ -6,41 +6,80 @@ internal import Upper
 
 /// Directories of the tree that come to be in the upper, and nodes that are wanted there.
 extension Overlay {
-    /// Makes the directory in the upper, with all above it, where it is not there yet. Under the lock, for writing.
-    func makeFolder(_ directory: Directory) throws(Errno) -> UpperFolder {
-        // Asked again: it may have come to be since the directory was looked up.
-        let known = nodes.node(directory.number)?.now
-        if let folder = known?.folder, folder.isOnDisk { return folder }
-        if known?.isRemoved == true { throw .noEntry }
-        guard let entry = directory.lower else { throw .stale }
-        let parentNumber = known?.parent ?? Node(entry: tree.parent(of: entry)).number
-        let parent = try makeFolder(try self.directory(Node(number: parentNumber)))
-        let name = directory.folder?.name ?? tree.withName(of: entry) { Array($0) }
-        let folder = parent.folder(name)
-
-        let work = try upper.workPlace()
-        do throws(Errno) {
-            _ = try retryingOnInterrupt { work.name.withTerminated { mkdirat(work.folder.rawValue, $0, 0o700) } }
-            let made = UpperObject.name(work.name, in: work.folder)
-            let attributes = lower.attributes(of: entry)
-            if isRoot { try dress(made, as: attributes) }
-            let status = try made.status()
-            try keepingTimes(of: parent) { () throws(Errno) in try upper.put(work, name, in: parent) }
-            // Who is not root can move only what they may write to (rename(2)).
-            if !isRoot { try dress(try upper.object(name, in: parent), as: attributes) }
-            folder.isOnDisk = true
-            let number = directory.number
-            let node = nodes.node(entryNumber: number) {
-                OverlayNode(
-                    number: number, inode: number, isDirectory: true,
-                    OverlayNode.State(lower: entry, folder: folder, parent: parentNumber))
+    /// Makes the directory in the upper, with all above it, where it is not there yet. No folder's lock is held.
+    func makeFolder(_ node: Node) throws(Errno) -> UpperFolder {
+        var missing: [Node] = []
+        var next = node
+        while true {
+            let state = nodes.node(next.number)?.now
+            if state?.isDirectory == false { throw .notDirectory }
+            if state?.isRemoved == true { throw .noEntry }
+            if let folder = state?.folder, folder.isOnDisk {
+                guard let last = missing.popLast() else { return folder }
+                _ = try makeFolder(last, in: folder, next)
+                next = node
+                missing = []
+                continue
             }
-            node.update { $0.folder = folder }
-            nodes.identify(node, as: DiskIdentity(status))
-            return folder
-        } catch {
-            upper.discard(work)
-            throw error
+            let entry = try entry(of: next)
+            guard tree.attributes(of: entry).kind == .directory else { throw .notDirectory }
+            missing.append(next)
+            next = state?.parent.map { Node(number: $0) } ?? Node(entry: tree.parent(of: entry))
+        }
+    }
+
+    private func makeFolder(_ node: Node, in parent: UpperFolder, _ parentNode: Node) throws(Errno) {
+        let entry = try entry(of: node)
+        try upper.settle()
+        try holding([parent]) { () throws(Errno) in
+            // Asked again: somebody may have made it, moved it or removed it.
+            let state = nodes.node(node.number)?.now
+            if state?.isRemoved == true || state?.folder?.isOnDisk == true { return }
+            guard state?.parent.map({ $0 == parentNode.number }) != false, parent.isOnDisk else { return }
+            let name = state?.folder?.name ?? tree.withName(of: entry) { Array($0) }
+            let work = try upper.workPlace()
+            do throws(Errno) {
+                _ = try retryingOnInterrupt { work.name.withTerminated { mkdirat(work.folder.rawValue, $0, 0o700) } }
+                let made = UpperObject.name(work.name, in: work.folder)
+                let attributes = lower.attributes(of: entry)
+                if isRoot { try dress(made, as: attributes) }
+                let identity = DiskIdentity(try made.status())
+                try keepingTimes(of: parent) { () throws(Errno) in try upper.put(work, name, in: parent) }
+                // Who is not root can move only what they may write to (rename(2)).
+                if !isRoot { try dress(try upper.object(name, in: parent), as: attributes) }
+                let folder = parent.folder(name)
+                folder.identity = identity
+                nodes.become(
+                    .upperDirectory(identity, folder: folder, shows: entry, parent: parentNode.number), ofEntry: node)
+            } catch {
+                upper.discard(work)
+                throw error
+            }
+        }
+    }
+
+    /// Where something of the tree is to be forgotten: the directory in the upper; on a full disk what is remembered of it
+    /// alone, since who deletes wants room.
+    func folderToForgetIn(_ node: Node) throws(Errno) -> UpperFolder {
+        do throws(Errno) { return try makeFolder(node) } catch {
+            guard error == .noSpace || error == .quota else { throw error }
+        }
+        var missing: [Tree.Index] = []
+        var next = node
+        while true {
+            let state = nodes.node(next.number)?.now
+            if state?.isRemoved == true { throw .noEntry }
+            if let folder = state?.folder {
+                return missing.reversed().reduce((folder, next)) { parent, entry in
+                    let own = parent.0.folder(tree.withName(of: entry) { Array($0) })
+                    let node = Node(entry: entry)
+                    nodes.become(.treeDirectory(entry, folder: own, parent: parent.1.number), ofEntry: node)
+                    return (own, node)
+                }.0
+            }
+            let entry = try entry(of: next)
+            missing.append(entry)
+            next = Node(entry: tree.parent(of: entry))
         }
     }
 
@@ -64,7 +103,7 @@ extension Overlay {
         try? object.setTimes(accessed: status.st_atim, modified: status.st_mtim)
     }
 
-    /// The node of what is in the upper. Under the lock.
+    /// The node of what is in the upper.
     func upperNode(_ node: Node) throws(Errno) -> OverlayNode {
         guard let known = nodes.node(node.number), known.now.isUpper else { throw .stale }
         return known

@@ -22,10 +22,8 @@ extension Overlay {
     /// - Returns: a number for `list` and `closeDirectory`, and whether the directory is as the tree has it: the kernel
     ///   may keep what it reads of it then.
     package func openDirectory(_ node: Node) throws(Errno) -> (listing: UInt64, isPlain: Bool) {
-        let isPlain = try structure.reading { () throws(Errno) in
-            let directory = try directory(node)
-            return directory.folder == nil && directory.lower != nil
-        }
+        let directory = try directory(node)
+        let isPlain = directory.folder == nil && directory.lower != nil
         let number = listingCount.withLock { count in
             count += 1
             return count
@@ -46,8 +44,7 @@ extension Overlay {
         _ body: (UnsafeRawBufferPointer, MountFS.DirectoryEntry) -> Bool
     ) throws(Errno) {
         guard let listed = listings.withLock({ $0[listing] }) else { throw .stale }
-        try structure.reading { () throws(Errno) in
-            let directory = try directory(node)
+        try looking(in: node) { (directory) throws(Errno) in
             if position == 0 || listed.items.withLock({ $0 == nil }) {
                 let items = try items(of: directory)
                 listed.items.withLock { $0 = items }
@@ -84,12 +81,12 @@ extension Overlay {
     private func items(of directory: Directory) throws(Errno) -> [Listed.Item] {
         let own = nodes.node(directory.number)
         if own?.now.isRemoved == true { return [] }
-        let parent: UInt64
-        if let own {
-            parent = own.now.parent
-        } else {
-            parent = Node(entry: tree.parent(of: try entry(of: Node(number: directory.number)))).number
-        }
+        let parent =
+            if let known = own?.now.parent {
+                known
+            } else {
+                Node(entry: tree.parent(of: try entry(of: Node(number: directory.number)))).number
+            }
         var items = [
             Listed.Item(name: [UInt8(ascii: ".")], inode: own?.inode ?? directory.number, kind: .directory),
             Listed.Item(name: Array("..".utf8), inode: nodes.node(parent)?.inode ?? parent, kind: .directory),

@@ -18,34 +18,35 @@ extension Overlay {
         _ making: Making, _ name: [UInt8], in parent: Node, by caller: Caller
     ) throws(Errno) -> NodeAttributes {
         try changing { () throws(Errno) in
-            let (directory, folder) = try place(for: name, in: parent)
-            let descriptor = try upper.descriptor(of: folder)
-            try asOwner(caller) { () throws(Errno) in
-                _ = try retryingOnInterrupt {
-                    name.withTerminated { name in
-                        switch making {
-                        case .directory(let permissions):
-                            mkdirat(descriptor.rawValue, name, mode(permissions, caller, folder))
-                        case .symlink(let target):
-                            target.withTerminated { symlinkat($0, descriptor.rawValue, name) }
-                        case .node(let mode, let device):
-                            mknodat(
-                                descriptor.rawValue, name,
-                                mode & S_IFMT | self.mode(UInt16(mode & 0o7777), caller, folder), dev_t(device))
+            try self.making(name, in: parent) { (directory, folder) throws(Errno) in
+                let descriptor = try upper.descriptor(of: folder)
+                try asOwner(caller) { () throws(Errno) in
+                    _ = try retryingOnInterrupt {
+                        name.withTerminated { name in
+                            switch making {
+                            case .directory(let permissions):
+                                mkdirat(descriptor.rawValue, name, mode(permissions, caller, folder))
+                            case .symlink(let target):
+                                target.withTerminated { symlinkat($0, descriptor.rawValue, name) }
+                            case .node(let mode, let device):
+                                mknodat(
+                                    descriptor.rawValue, name,
+                                    mode & S_IFMT | self.mode(UInt16(mode & 0o7777), caller, folder), dev_t(device))
+                            }
                         }
                     }
                 }
+                // A hidden directory of the tree does not become part of one that is made in its place. Said afterwards: a
+                // making that fails, or a crash in between, takes nothing of the tree away.
+                if case .directory = making, folder.mark(name) == nil, naturalEntry(name, in: directory) != nil {
+                    try? upper.cover(name, in: folder)
+                }
+                let made = try shown(name, in: directory, folder)
+                if case .directory = making, folder.hasDefaultAccessList == false {
+                    folder.folder(name).hasDefaultAccessList = false
+                }
+                return made
             }
-            // A hidden directory of the tree does not become part of one that is made in its place. Said afterwards: a
-            // making that fails, or a crash in between, takes nothing of the tree away.
-            if case .directory = making, folder.mark(name) == nil, naturalEntry(name, in: directory) != nil {
-                try? upper.cover(name, in: folder)
-            }
-            let made = try shown(name, in: directory, folder)
-            if case .directory = making, folder.hasDefaultAccessList == false {
-                folder.folder(name).hasDefaultAccessList = false
-            }
-            return made
         }
     }
 
@@ -54,18 +55,16 @@ extension Overlay {
         _ name: [UInt8], permissions: UInt16, in parent: Node, by caller: Caller
     ) throws(Errno) -> (attributes: NodeAttributes, file: OwnedDescriptor) {
         try changing { () throws(Errno) in
-            let (directory, folder) = try place(for: name, in: parent)
-            let descriptor = try upper.descriptor(of: folder)
-            let file = try asOwner(caller) { () throws(Errno) in
-                try OwnedDescriptor.open(
-                    bytes: name, at: descriptor, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
-                    mode: UInt16(mode(permissions, caller, folder)))
+            try making(name, in: parent) { (directory, folder) throws(Errno) in
+                let descriptor = try upper.descriptor(of: folder)
+                let file = try asOwner(caller) { () throws(Errno) in
+                    try OwnedDescriptor.open(
+                        bytes: name, at: descriptor, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
+                        mode: UInt16(mode(permissions, caller, folder)))
+                }
+                let status = try file.status()
+                return opened(file, status, node(status, name, in: directory, folder))
             }
-            let status = try file.status()
-            let made = node(status, name, in: directory, folder)
-            _ = openFiles.open(made.number) { .upper(file) }
-            nodes.count(made)
-            return (attributes(of: made, status), file)
         }
     }
 
@@ -74,7 +73,7 @@ extension Overlay {
         permissions: UInt16, in parent: Node, by caller: Caller
     ) throws(Errno) -> (attributes: NodeAttributes, file: OwnedDescriptor) {
         try changing { () throws(Errno) in
-            let folder = try makeFolder(try directory(parent))
+            let folder = try makeFolder(parent)
             let descriptor = try upper.descriptor(of: folder)
             let file = try asOwner(caller) { () throws(Errno) in
                 try OwnedDescriptor.open(
@@ -82,60 +81,68 @@ extension Overlay {
                     mode: UInt16(mode(permissions, caller, folder)))
             }
             let status = try file.status()
-            let identity = DiskIdentity(status)
-            let made = nodes.node(identity) { number, inode in
-                OverlayNode(
-                    number: number, inode: inode, isDirectory: false,
-                    OverlayNode.State(lower: nil, identity: identity, folder: nil, parent: 0, anchor: file))
-            }
-            _ = openFiles.open(made.number) { .upper(file) }
-            nodes.count(made)
-            return (attributes(of: made, status), file)
+            let unnamed = OverlayNode.UpperFile(identity: DiskIdentity(status), anchor: file)
+            return opened(
+                file, status,
+                nodes.node(unnamed.identity) { OverlayNode(number: $0, inode: $1, .upperFile(unnamed)) })
         }
+    }
+
+    /// A file that was just made, counted as one look-up and one open.
+    private func opened(
+        _ file: OwnedDescriptor, _ status: stat, _ made: OverlayNode
+    ) -> (attributes: NodeAttributes, file: OwnedDescriptor) {
+        _ = openFiles.open(made.number) { .upper(file) }
+        nodes.count(made)
+        return (attributes(of: made, status), file)
     }
 
     /// Gives a file one more name. It must be in the upper: see `mustCopyUp`.
     package func link(_ node: Node, _ name: [UInt8], in parent: Node) throws(Errno) -> NodeAttributes {
         try changing { () throws(Errno) in
             let known = try upperNode(node)
-            let (directory, folder) = try place(for: name, in: parent)
-            let to = try upper.descriptor(of: folder)
-            let state = known.now
-            if let place = state.places.first {
-                let from = try upper.descriptor(of: place.folder)
+            guard case .descriptor(let file) = try object(of: known) else { throw .stale }
+            return try making(name, in: parent) { (directory, folder) throws(Errno) in
+                let to = try upper.descriptor(of: folder)
                 _ = try retryingOnInterrupt {
-                    place.name.withTerminated { old in
-                        name.withTerminated { linkat(from.rawValue, old, to.rawValue, $0, 0) }
-                    }
-                }
-            } else {
-                guard let anchor = state.anchor else { throw .noEntry }
-                _ = try retryingOnInterrupt {
-                    Array("/proc/self/fd/\(anchor.rawValue)".utf8).withTerminated { old in
+                    Array("/proc/self/fd/\(file.rawValue)".utf8).withTerminated { old in
                         name.withTerminated { linkat(AT_FDCWD, old, to.rawValue, $0, AT_SYMLINK_FOLLOW) }
                     }
                 }
-                known.update { $0.anchor = nil }
+                let made = try shown(name, in: directory, folder)
+                // It has a name now, which holds it.
+                let anchor = known.updateFile { $0.anchor.take() }
+                withExtendedLifetime(anchor) {}
+                return made
             }
-            return try shown(name, in: directory, folder)
         }
     }
 
     /// - Parameter isDirectory: `rmdir(2)`, else `unlink(2)`.
     package func remove(_ name: [UInt8], in parent: Node, isDirectory: Bool) throws(Errno) {
-        try changing { () throws(Errno) in
-            let directory = try directory(parent)
+        func checked(in directory: Directory) throws(Errno) -> Found {
             guard let found = try find(name, in: directory) else { throw .noEntry }
             let kind = attributes(of: found).kind
             if isDirectory != (kind == .directory) { throw isDirectory ? .notDirectory : .isDirectory }
-            if isDirectory { try checkEmpty(found, name, in: directory) }
-            let folder = try makeFolder(directory)
-            let leaving = leave(found)
-            try upper.remove(
-                name, in: folder, isOnDisk: found.isUpper, isDirectory: isDirectory,
-                mark: mark(showing: nil, name, in: directory), metadata: metadataWithout(found))
-            if !found.isUpper { touch(folder) }
-            left(found, Place(folder: folder, name: name), leaving)
+            return found
+        }
+        try changing { () throws(Errno) in
+            let seen = try looking(in: parent) { (directory) throws(Errno) in try checked(in: directory) }
+            let folder = try seen.isUpper ? makeFolder(parent) : folderToForgetIn(parent)
+            let below = folderOf(seen)
+            try holding([folder] + (below.map { [$0] } ?? [])) { () throws(Errno) in
+                let directory = try directory(parent)
+                let found = try checked(in: directory)
+                // Somebody was faster.
+                guard directory.folder === folder, folderOf(found) === below else { throw .stale }
+                if isDirectory { try checkEmpty(found) }
+                let anchor = leave(found, Place(folder: folder, name: name))
+                try upper.remove(
+                    name, in: folder, isOnDisk: found.isUpper, isDirectory: isDirectory,
+                    mark: mark(showing: nil, name, in: directory), metadata: metadataWithout(found))
+                if !found.isUpper { touch(folder) }
+                left(found, Place(folder: folder, name: name), anchor)
+            }
         }
     }
 
@@ -146,9 +153,8 @@ extension Overlay {
     ) throws(Errno) -> Node? {
         let isExchange = flags & mcfs_rename_exchange != 0
         guard flags & ~(mcfs_rename_exchange | mcfs_rename_noreplace) == 0 else { throw .invalid }
-        return try changing { () throws(Errno) in
-            let from = try directory(parent)
-            let to = try directory(newParent)
+        typealias Ends = (source: Found, target: Found?)
+        func checked(_ from: Directory, _ to: Directory) throws(Errno) -> Ends {
             if isHidden(newName, in: to) { throw .notPermitted }
             guard let source = try find(name, in: from) else { throw .noEntry }
             let target = try find(newName, in: to)
@@ -160,50 +166,87 @@ extension Overlay {
                 if isDirectory != (attributes(of: source).kind == .directory) {
                     throw isDirectory ? .isDirectory : .notDirectory
                 }
-                if isDirectory { try checkEmpty(target, newName, in: to) }
             }
-            if let file = fileToCopy(source) ?? (isExchange ? target.flatMap(fileToCopy) : nil) { return file }
-
-            let fromFolder = try makeFolder(from)
-            let toFolder = try makeFolder(to)
-            let leaving = isExchange ? nil : target.map(leave)
-            try upper.rename(
-                UpperDirectory.Renaming(
-                    name, fromFolder, inode: source.diskInode, isDirectory: source.isDirectory(tree),
-                    mark: markAfterRename(target.flatMap { isExchange ? $0 : nil }, name, in: from, fromFolder)),
-                UpperDirectory.Renaming(
-                    newName, toFolder, inode: target?.diskInode, isDirectory: target?.isDirectory(tree) ?? false,
-                    mark: markAfterRename(source, newName, in: to, toFolder)),
-                isExchange: isExchange, metadata: isExchange ? nil : target.flatMap(metadataWithout))
-            // What is only remembered leaves no trace in the directories of the disk.
-            if !source.isUpper {
-                touch(fromFolder)
-                if fromFolder !== toFolder { touch(toFolder) }
+            return (source, target)
+        }
+        return try changing { () throws(Errno) in
+            let seen = try looking(in: parent) { (from) throws(Errno) in
+                // The kernel keeps others from both directories; what is seen here is looked at again.
+                try checked(from, try directory(newParent))
             }
-            let oldPlace = Place(folder: fromFolder, name: name)
-            let newPlace = Place(folder: toFolder, name: newName)
-            if let target {
-                if isExchange {
-                    moved(target, from: newPlace, to: oldPlace, parent: from.number)
-                } else if let leaving {
-                    left(target, newPlace, leaving)
+            if let file = fileToCopy(seen.source) ?? (isExchange ? seen.target.flatMap(fileToCopy) : nil) {
+                return file
+            }
+            let fromFolder = try makeFolder(parent)
+            let toFolder = try makeFolder(newParent)
+            // Nothing may be made in a directory that is replaced.
+            let below = isExchange ? nil : seen.target.flatMap(folderOf)
+            try holding([fromFolder, toFolder] + (below.map { [$0] } ?? [])) { () throws(Errno) in
+                let from = try directory(parent)
+                let to = try directory(newParent)
+                let (source, target) = try checked(from, to)
+                guard from.folder === fromFolder, to.folder === toFolder,
+                    isExchange || target.flatMap(folderOf) === below
+                else { throw .stale }
+                if !isExchange, let target, target.isDirectory(tree) { try checkEmpty(target) }
+                let oldPlace = Place(folder: fromFolder, name: name)
+                let newPlace = Place(folder: toFolder, name: newName)
+                let anchor = isExchange ? nil : target.map { leave($0, newPlace) }
+                try upper.rename(
+                    UpperDirectory.Renaming(
+                        name, fromFolder, inode: source.diskInode, isDirectory: source.isDirectory(tree),
+                        mark: markAfterRename(target.flatMap { isExchange ? $0 : nil }, name, in: from, fromFolder)),
+                    UpperDirectory.Renaming(
+                        newName, toFolder, inode: target?.diskInode, isDirectory: target?.isDirectory(tree) ?? false,
+                        mark: markAfterRename(source, newName, in: to, toFolder)),
+                    isExchange: isExchange, metadata: isExchange ? nil : target.flatMap(metadataWithout))
+                // What is only remembered leaves no trace in the directories of the disk.
+                if !source.isUpper {
+                    touch(fromFolder)
+                    if fromFolder !== toFolder { touch(toFolder) }
                 }
+                if let target {
+                    if isExchange {
+                        moved(target, from: newPlace, to: oldPlace, parent: from.number)
+                    } else if let anchor {
+                        left(target, newPlace, anchor)
+                    }
+                }
+                moved(source, from: oldPlace, to: newPlace, parent: to.number)
             }
-            moved(source, from: oldPlace, to: newPlace, parent: to.number)
             return nil
         }
     }
 
     // MARK: Parts
 
-    /// The directory that something is made in, which the upper has from now on.
-    private func place(for name: [UInt8], in parent: Node) throws(Errno) -> (Directory, UpperFolder) {
-        let directory = try directory(parent)
-        if isHidden(name, in: directory) { throw .notPermitted }
-        // What the upper has is refused by the disk.
-        if shownEntry(name, in: directory) != nil { throw .exists }
-        let folder = try makeFolder(directory)
-        return (Directory(number: directory.number, lower: directory.lower, folder: folder), folder)
+    /// Runs `body`, which makes something, with the directory that it is made in, which the upper has from now on. Nobody
+    /// else looks at names there meanwhile.
+    private func making<Result>(
+        _ name: [UInt8], in parent: Node, _ body: (Directory, UpperFolder) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        func check(_ directory: Directory) throws(Errno) {
+            if isHidden(name, in: directory) { throw .notPermitted }
+            // What the upper has is refused by the disk.
+            if shownEntry(name, in: directory) != nil { throw .exists }
+        }
+        try check(try directory(parent))
+        let folder = try makeFolder(parent)
+        try upper.settle()
+        return try holding([folder]) { () throws(Errno) in
+            let directory = try directory(parent)
+            guard directory.folder === folder else { throw .noEntry }
+            try check(directory)
+            return try body(directory, folder)
+        }
+    }
+
+    /// The folder of a directory that something was found in; nil where the upper knows nothing of it.
+    private func folderOf(_ found: Found) -> UpperFolder? {
+        switch found {
+        case .upper(let node, _): node.now.folder
+        case .lower(_, let node): node?.now.folder
+        }
     }
 
     /// What was just made at a name, counted as one look-up.
@@ -252,19 +295,19 @@ extension Overlay {
         switch found {
         case nil: mark(showing: nil, name, in: directory)
         case .lower(let entry, _): mark(showing: entry, name, in: directory)
-        case .upper(let node, _) where node.isDirectory: mark(showing: node.now.lower, name, in: directory)
+        case .upper(let node, _) where node.now.isDirectory: mark(showing: node.now.shown, name, in: directory)
         // A file of the upper covers whatever is there.
         case .upper: folder.mark(name)
         }
     }
 
-    private func checkEmpty(_ found: Found, _ name: [UInt8], in parent: Directory) throws(Errno) {
-        let directory: Directory
-        switch found {
-        case .upper(let node, _): directory = try self.directory(Node(number: node.number))
-        case .lower(let entry, let node):
-            directory = Directory(number: Node(entry: entry).number, lower: entry, folder: node?.now.folder)
-        }
+    private func checkEmpty(_ found: Found) throws(Errno) {
+        let number =
+            switch found {
+            case .upper(let node, _): node.number
+            case .lower(let entry, _): Node(entry: entry).number
+            }
+        let directory = try directory(Node(number: number))
         if let folder = directory.folder {
             // What nothing of the tree shows in is looked at by the disk when it goes.
             if directory.lower == nil && folder.marks.isEmpty { return }
@@ -279,7 +322,7 @@ extension Overlay {
 
     /// Names of the tree changed in it: its times say so.
     private func touch(_ folder: UpperFolder) {
-        guard let descriptor = try? upper.descriptor(of: folder) else { return }
+        guard folder.isOnDisk, let descriptor = try? upper.descriptor(of: folder) else { return }
         let now = timespec(tv_sec: 0, tv_nsec: mcfs_utime_now)
         let omit = timespec(tv_sec: 0, tv_nsec: mcfs_utime_omit)
         try? UpperObject.descriptor(descriptor).setTimes(accessed: omit, modified: now)
@@ -288,46 +331,37 @@ extension Overlay {
     // MARK: Nodes that lose or change their names
 
     /// Holds what is about to lose a name, for those who have it open or stand in it.
-    private func leave(_ found: Found) -> OwnedDescriptor? {
-        guard case .upper(let node, _) = found, let object = try? object(of: node) else { return nil }
+    private func leave(_ found: Found, _ place: Place) -> OwnedDescriptor? {
+        guard case .upper(let node, _) = found else { return nil }
         // An open file, or a directory: it is held already.
-        if case .descriptor(let held) = object { return held }
-        return try? object.open(mcfs_o_path)
+        if case .upper(let held) = openFiles.known(node.number) { return held }
+        if let folder = node.now.folder { return try? upper.descriptor(of: folder) }
+        return try? upper.object(place.name, in: place.folder).open(mcfs_o_path)
     }
 
     private func left(_ found: Found, _ place: Place, _ anchor: OwnedDescriptor?) {
         switch found {
         case .upper(let node, let status):
-            node.update { state in
-                state.places.removeAll { $0.isSame(as: place) }
-                if node.isDirectory {
-                    state.isRemoved = true
-                    state.lower = nil
-                    state.folder = nil
+            let state = node.now
+            if state.isDirectory {
+                node.become(.removedDirectory(state.identity, anchor: anchor, parent: state.parent ?? node.number))
+            } else {
+                node.updateFile { file in
+                    file.places.remove(place)
+                    if file.places.isEmpty { file.anchor = anchor }
                 }
-                if state.places.isEmpty { state.anchor = anchor }
             }
-            if node.isDirectory || status.st_nlink <= 1 { nodes.forget(DiskIdentity(status)) }
+            if state.isDirectory || status.st_nlink <= 1 { nodes.forget(DiskIdentity(status)) }
         case .lower(let entry, let node):
             if tree.attributes(of: entry).kind == .directory {
-                let number = Node(entry: entry).number
-                let known =
-                    node
-                    ?? nodes.node(entryNumber: number) {
-                        OverlayNode(
-                            number: number, inode: number, isDirectory: true,
-                            OverlayNode.State(lower: entry, folder: nil, parent: Node.root.number))
-                    }
-                known.update { state in
-                    state.isRemoved = true
-                    state.folder = nil
-                }
+                let parent = node?.now.parent ?? Node.root.number
+                nodes.become(.removedDirectory(nil, anchor: nil, parent: parent), ofEntry: Node(entry: entry))
                 var metadata = LowerMetadata()
                 metadata.lose(1)
                 lower.setMetadata(metadata, of: entry)
                 return
             }
-            node?.update { $0.places = [] }
+            node?.become(.movedFile(nil))
             var metadata = lower.metadata(of: entry) ?? LowerMetadata()
             metadata.lose(lower.attributes(of: entry).linkCount)
             lower.setMetadata(metadata, of: entry)
@@ -348,35 +382,24 @@ extension Overlay {
     private func moved(_ found: Found, from: Place, to: Place, parent: UInt64) {
         switch found {
         case .upper(let node, _):
-            node.update { state in
-                if node.isDirectory {
-                    state.parent = parent
-                    // What is remembered below has moved along; where nothing was known, the place is new.
-                    state.folder = to.folder.folder(to.name)
-                    state.folder?.isOnDisk = true
-                } else {
-                    state.places.removeAll { $0.isSame(as: from) }
-                    state.places.append(to)
+            guard case .upperDirectory(let identity, _, let shows, _) = node.now else {
+                node.updateFile { file in
+                    file.places.remove(from)
+                    file.places.insert(to)
                 }
-            }
-        case .lower(let entry, let node):
-            guard tree.attributes(of: entry).kind == .directory else {
-                _ = movedFile(entry, to: to)
                 return
             }
-            let number = Node(entry: entry).number
+            // What is remembered below has moved along; where nothing was known, the place is new.
             let folder = to.folder.folder(to.name)
-            let known =
-                node
-                ?? nodes.node(entryNumber: number) {
-                    OverlayNode(
-                        number: number, inode: number, isDirectory: true,
-                        OverlayNode.State(lower: entry, folder: folder, parent: parent))
-                }
-            known.update { state in
-                state.folder = folder
-                state.parent = parent
+            folder.identity = identity
+            node.become(.upperDirectory(identity, folder: folder, shows: shows, parent: parent))
+        case .lower(let entry, _):
+            guard tree.attributes(of: entry).kind == .directory else {
+                movedFile(entry, to: to)
+                return
             }
+            nodes.become(
+                .treeDirectory(entry, folder: to.folder.folder(to.name), parent: parent), ofEntry: Node(entry: entry))
         }
     }
 
@@ -396,7 +419,7 @@ extension Overlay.Found {
 
     fileprivate func isDirectory(_ tree: Tree) -> Bool {
         switch self {
-        case .upper(let node, _): node.isDirectory
+        case .upper(let node, _): node.now.isDirectory
         case .lower(let entry, _): tree.attributes(of: entry).kind == .directory
         }
     }

@@ -15,9 +15,12 @@ package import Upper
 ///   gets an access control list (`copyUp`); its owner, mode, times and other attributes are kept aside until then.
 /// - Numbers of nodes: `NodeTable`. What the upper remembers and what a crash leaves: `UpperDirectory`.
 ///
-/// Locks: `structure` is held for reading by whatever looks at names and for writing by whatever changes them, for a few
-/// system calls on the disk of the upper, never for the network. Reads and writes of open files take none of it. The
-/// locks of `NodeTable`, `OverlayNode`, `OpenFiles` and `LowerTree` are taken below it, one at a time, for a few lines.
+/// Locks: each folder of the upper has one for the names in it (`UpperFolder.names`), as each directory of a local file
+/// system does: held for reading by who looks and for writing by who changes them, also while the disk of the upper is
+/// at it, never for the network. So no change in one directory holds up who looks at another. A directory that nobody
+/// touched has none and needs none. Reads and writes of open files take no lock of these, nor do attributes: `reaching`.
+/// What is remembered is changed under `UpperDirectory.alone`, which is taken after the folders. The locks of `NodeTable`,
+/// `OverlayNode`, `OpenFiles` and `LowerTree` are taken below all others, one at a time, for a few lines.
 ///
 /// Errors are the errno that the caller shall see. ESTALE makes the kernel look the name up once more.
 package final class Overlay: Sendable {
@@ -41,11 +44,15 @@ package final class Overlay: Sendable {
     package let upper: UpperDirectory
     let lower: LowerTree
     let openFiles: OpenFiles
-    let structure = ReadWriteLock()
+    /// Held for reading by who changes something, for writing by who ends that.
+    private let gate = ReadWriteLock()
+    /// Held for reading while a file of the tree is being opened, for writing while it becomes one of the upper.
+    let switching = ReadWriteLock()
     let nodes: NodeTable
+    let copies = CopiesUnderWay()
     let listings = Lock<[UInt64: Listed]>([:])
     let listingCount = Lock<UInt64>(0)
-    let isClosed = Atomic<Bool>(false)
+    private let isClosed = Atomic<Bool>(false)
     /// Whether the daemon can make files for others.
     let isRoot = geteuid() == 0
 
@@ -56,10 +63,12 @@ package final class Overlay: Sendable {
         nodes = NodeTable(device: upper.device)
         let root = nodes.node(entryNumber: Node.root.number) { [upper] in
             OverlayNode(
-                number: Node.root.number, inode: Node.root.number, isDirectory: true,
-                OverlayNode.State(lower: Tree.root, folder: upper.root, parent: Node.root.number))
+                number: Node.root.number, inode: Node.root.number,
+                upper.root.identity.map {
+                    .upperDirectory($0, folder: upper.root, shows: Tree.root, parent: Node.root.number)
+                } ?? .treeDirectory(Tree.root, folder: upper.root, parent: Node.root.number))
         }
-        if let status = try? upper.rootObject.status() { nodes.identify(root, as: DiskIdentity(status)) }
+        if let identity = upper.root.identity { nodes.identify(root, as: identity) }
         findMovedDirectories()
         // A name of a file that is gone may be another one's in a later version of the tree; it is passed over then.
         for (path, metadata) in upper.metadata {
@@ -83,20 +92,40 @@ package final class Overlay: Sendable {
                 guard let parent = directory, let found = try? find(name, in: parent) else { break }
                 switch found {
                 case .upper(let node, _): directory = try? self.directory(Node(number: node.number))
-                case .lower(let entry, let node):
-                    directory = Directory(number: Node(entry: entry).number, lower: entry, folder: node?.now.folder)
+                case .lower(let entry, _): directory = try? self.directory(Node(entry: entry))
                 }
             }
         }
     }
 
-    /// Runs `body`, which changes names or nodes, alone.
+    /// Runs `body`, which changes something, unless the mount is over.
     func changing<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
-        try structure.writing { () throws(Errno) in
+        try gate.reading { () throws(Errno) in
             if isClosed.load(ordering: .relaxed) { throw .notConnected }
-            try upper.settle()
             return try body()
         }
+    }
+
+    /// Runs `body` with a directory while nobody changes names in it.
+    func looking<Result>(
+        in node: Node, _ body: (Directory) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        let directory = try directory(node)
+        guard let folder = directory.folder else { return try body(directory) }
+        return try folder.names.reading { () throws(Errno) in try body(try self.directory(node)) }
+    }
+
+    /// Runs `body`, which changes names in the folders, while nobody else looks at names there.
+    func holding<Result>(
+        _ folders: [UpperFolder], _ body: () throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        var ordered = folders.sorted { $0.number < $1.number }[...]
+        func next() throws(Errno) -> Result {
+            guard let folder = ordered.popFirst() else { return try body() }
+            while ordered.first === folder { ordered.removeFirst() }
+            return try folder.names.writing(next)
+        }
+        return try next()
     }
 
     /// Whether a file of the tree has more names than one.
@@ -124,8 +153,7 @@ package final class Overlay: Sendable {
 
     /// nil where the directory has no such name. Counts as one look-up of what is found.
     package func lookup(_ name: [UInt8], in directory: Node) throws(Errno) -> NodeAttributes? {
-        try structure.reading { () throws(Errno) in
-            let parent = try self.directory(directory)
+        try looking(in: directory) { (parent) throws(Errno) in
             guard let found = try find(name, in: parent) else {
                 name.withUnsafeBytes { lower.view.missed($0, in: path(of: parent)) }
                 return nil
@@ -139,37 +167,27 @@ package final class Overlay: Sendable {
     package func forget(_ node: Node, _ count: UInt64) -> Bool { nodes.forget(node.number, count) }
 
     package func attributes(of node: Node) throws(Errno) -> NodeAttributes {
-        try structure.reading { () throws(Errno) in try currentAttributes(of: node) }
+        guard let known = nodes.node(node.number) else { return lower.attributes(of: try entry(of: node)) }
+        if known.now.isUpper { return attributes(of: known, try status(of: known)) }
+        return lower.attributes(of: try entry(of: node))
     }
 
     /// Of a node that was just copied: ESTALE where the copy is another node.
     package func attributes(ofUpper node: Node) throws(Errno) -> NodeAttributes {
-        try structure.reading { () throws(Errno) in
-            _ = try upperNode(node)
-            return try currentAttributes(of: node)
-        }
-    }
-
-    func currentAttributes(of node: Node) throws(Errno) -> NodeAttributes {
-        guard let known = nodes.node(node.number) else { return lower.attributes(of: try entry(of: node)) }
-        let state = known.now
-        if state.isUpper { return attributes(of: known, try object(of: known).status()) }
-        guard let entry = state.lower else { throw .stale }
-        return lower.attributes(of: entry)
+        let known = try upperNode(node)
+        return attributes(of: known, try status(of: known))
     }
 
     package func readLink(_ node: Node) throws(Errno) -> [UInt8] {
-        try structure.reading { () throws(Errno) in
-            if let known = nodes.node(node.number), known.now.isUpper { return try object(of: known).linkTarget() }
-            let entry = try entry(of: node)
-            guard tree.attributes(of: entry).kind == .symlink else { throw .invalid }
-            return tree.target(of: entry)
-        }
+        if let known = nodes.node(node.number), known.now.isUpper { return try object(of: known).linkTarget() }
+        let entry = try entry(of: node)
+        guard tree.attributes(of: entry).kind == .symlink else { throw .invalid }
+        return tree.target(of: entry)
     }
 
     /// Nothing changes in the upper from now on: another mount may have it.
     package func close() {
-        structure.writing {
+        gate.writing {
             isClosed.store(true, ordering: .relaxed)
             upper.close()
         }
@@ -177,7 +195,7 @@ package final class Overlay: Sendable {
 
     package func usage() throws(Errno) -> statvfs { try upper.usage() }
 
-    // MARK: Looking, under the lock
+    // MARK: Looking, under the folder's lock
 
     func entry(of node: Node) throws(Errno) -> Tree.Index {
         guard let entry = node.entry(count: tree.count) else { throw .stale }
@@ -185,12 +203,10 @@ package final class Overlay: Sendable {
     }
 
     func directory(_ node: Node) throws(Errno) -> Directory {
-        if let known = nodes.node(node.number) {
-            guard known.isDirectory else { throw .notDirectory }
-            let state = known.now
-            // Nothing is in it, and nothing can be made in it.
-            if state.isRemoved { return Directory(number: node.number) }
-            return Directory(number: node.number, lower: state.lower, folder: state.folder)
+        if let state = nodes.node(node.number)?.now {
+            guard state.isDirectory else { throw .notDirectory }
+            // Nothing is in one that was removed, and nothing can be made in it.
+            return Directory(number: node.number, lower: state.shown, folder: state.folder)
         }
         let entry = try entry(of: node)
         guard tree.attributes(of: entry).kind == .directory else { throw .notDirectory }
@@ -242,35 +258,22 @@ package final class Overlay: Sendable {
     func node(_ status: stat, _ name: [UInt8], in directory: Directory, _ folder: UpperFolder) -> OverlayNode {
         let identity = DiskIdentity(status)
         guard status.st_mode & S_IFMT == S_IFDIR else {
-            let place = Place(folder: folder, name: name)
             let node = nodes.node(identity) { number, inode in
-                OverlayNode(
-                    number: number, inode: inode, isDirectory: false,
-                    OverlayNode.State(lower: nil, identity: identity, folder: nil, parent: 0))
+                OverlayNode(number: number, inode: inode, .upperFile(OverlayNode.UpperFile(identity: identity)))
             }
-            node.update { state in
-                if !state.places.contains(where: { $0.isSame(as: place) }) { state.places.append(place) }
-            }
+            node.updateFile { _ = $0.places.insert(Place(folder: folder, name: name)) }
             return node
         }
         if let known = nodes.node(identity) { return known }
         var below = lowerEntry(name, in: directory)
         if let entry = below, tree.attributes(of: entry).kind != .directory { below = nil }
         let own = folder.folder(name)
-        own.isOnDisk = true
-        let state = OverlayNode.State(lower: below, identity: identity, folder: own, parent: directory.number)
+        own.identity = identity
+        let state = OverlayNode.State.upperDirectory(identity, folder: own, shows: below, parent: directory.number)
         guard let below else {
-            return nodes.node(identity) { number, inode in
-                OverlayNode(number: number, inode: inode, isDirectory: true, state)
-            }
+            return nodes.node(identity) { number, inode in OverlayNode(number: number, inode: inode, state) }
         }
-        let number = Node(entry: below).number
-        let node = nodes.node(entryNumber: number) {
-            OverlayNode(number: number, inode: number, isDirectory: true, state)
-        }
-        node.update { $0 = state }
-        nodes.identify(node, as: identity)
-        return node
+        return nodes.become(state, ofEntry: Node(entry: below))
     }
 
     /// The node of an entry of the tree that shows at a name; nil where the tree says all of it.
@@ -289,40 +292,93 @@ package final class Overlay: Sendable {
             guard isMoved || folder.known(name) != nil else { return nil }
             return nodes.node(entryNumber: number) {
                 OverlayNode(
-                    number: number, inode: number, isDirectory: true,
-                    OverlayNode.State(lower: entry, folder: folder.folder(name), parent: directory.number))
+                    number: number, inode: number,
+                    .treeDirectory(entry, folder: folder.folder(name), parent: directory.number))
             }
         }
         return isMoved ? movedFile(entry, to: Place(folder: folder, name: name)) : nil
     }
 
     /// The node of a file of the tree that has its name elsewhere.
+    @discardableResult
     func movedFile(_ entry: Tree.Index, to place: Place) -> OverlayNode {
         let number = Node(entry: tree.inode(of: entry)).number
         let node = nodes.node(entryNumber: number) {
-            OverlayNode(
-                number: number, inode: number, isDirectory: false,
-                OverlayNode.State(lower: entry, folder: nil, parent: 0))
+            OverlayNode(number: number, inode: number, .movedFile(place))
         }
-        node.update { $0.places = [place] }
+        node.move(to: place)
         return node
+    }
+
+    // MARK: What a node is in the upper
+
+    /// Runs `body` with what a node is in the upper, under a name of it or by a descriptor that holds it. Takes no lock, so
+    /// that no change in the folder holds it up: whether `body` reached what it should is known afterwards.
+    ///
+    /// - Parameter body: also returns which object it was.
+    private func reaching<Result>(
+        _ node: OverlayNode, _ body: (UpperObject) throws(Errno) -> (Result, DiskIdentity)
+    ) throws(Errno) -> Result {
+        if case .upper(let descriptor) = openFiles.known(node.number) { return try body(.descriptor(descriptor)).0 }
+        switch node.now {
+        case .movedFile, .treeDirectory: throw .stale
+        case .upperDirectory(_, let folder, _, _): return try body(.descriptor(try upper.descriptor(of: folder))).0
+        case .removedDirectory(_, let anchor, _):
+            guard let anchor else { throw .stale }
+            return try body(.descriptor(anchor)).0
+        case .upperFile(let file):
+            guard let place = node.place else {
+                guard let anchor = file.anchor else { throw .stale }
+                return try body(.descriptor(anchor)).0
+            }
+            do throws(Errno) {
+                let (result, identity) = try body(try upper.object(place.name, in: place.folder))
+                if identity == file.identity { return result }
+            } catch {
+                guard error == .noEntry else { throw error }
+            }
+        }
+        // Its name was just taken from it, or given to another: now, or when whoever is at it is done.
+        return try reachingLocked(node, body)
+    }
+
+    private func reachingLocked<Result>(
+        _ node: OverlayNode, _ body: (UpperObject) throws(Errno) -> (Result, DiskIdentity)
+    ) throws(Errno) -> Result {
+        while let place = node.place {
+            let result = try place.folder.names.reading { () throws(Errno) -> Result? in
+                node.has(place) ? try body(try upper.object(place.name, in: place.folder)).0 : nil
+            }
+            if let result { return result }
+        }
+        guard case .upperFile(let file) = node.now, let anchor = file.anchor else { throw .stale }
+        return try body(.descriptor(anchor)).0
+    }
+
+    func status(of node: OverlayNode) throws(Errno) -> stat {
+        try reaching(node) { (object) throws(Errno) in
+            let status = try object.status()
+            return (status, DiskIdentity(status))
+        }
+    }
+
+    /// What a node is in the upper, open, whatever becomes of its names.
+    func openDescriptor(of node: OverlayNode, _ flags: CInt) throws(Errno) -> OwnedDescriptor {
+        try reaching(node) { (object) throws(Errno) in
+            let file = try object.open(flags)
+            return (file, DiskIdentity(try UpperObject.descriptor(file).status()))
+        }
     }
 
     /// How to reach what a node is in the upper.
     func object(of node: OverlayNode) throws(Errno) -> UpperObject {
-        let state = node.now
-        if let folder = state.folder {
-            if state.isRemoved {
-                guard let anchor = state.anchor else { throw .stale }
-                return .descriptor(anchor)
-            }
-            return .descriptor(try upper.descriptor(of: folder))
+        try reaching(node) { (object) throws(Errno) in
+            let held = if case .descriptor(let held) = object { held } else { try object.open(mcfs_o_path) }
+            return (.descriptor(held), DiskIdentity(try UpperObject.descriptor(held).status()))
         }
-        if case .upper(let descriptor) = openFiles.known(node.number) { return .descriptor(descriptor) }
-        if let place = state.places.first { return try upper.object(place.name, in: place.folder) }
-        guard let anchor = state.anchor else { throw .stale }
-        return .descriptor(anchor)
     }
+
+    // MARK: Attributes
 
     func attributes(of found: Found) -> NodeAttributes {
         switch found {
@@ -333,16 +389,13 @@ package final class Overlay: Sendable {
 
     func attributes(of node: OverlayNode, _ status: stat) -> NodeAttributes {
         var attributes = NodeAttributes(status, node: Node(number: node.number), inode: node.inode)
+        guard attributes.kind == .directory else { return attributes }
         let state = node.now
         // Subdirectories of the tree are not counted on the disk; 1 says "not known", as other file systems do.
-        if node.isDirectory && !state.isRemoved && state.lower != nil { attributes.linkCount = 1 }
+        if state.shown != nil { attributes.linkCount = 1 }
         if state.isRemoved { attributes.linkCount = 0 }
         return attributes
     }
-}
-
-extension DiskIdentity {
-    init(_ status: stat) { self.init(device: UInt64(status.st_dev), inode: UInt64(status.st_ino)) }
 }
 
 extension Errno {

@@ -4,64 +4,153 @@ internal import Synchronization
 internal import Upper
 
 /// A name in a directory of the upper.
-struct Place: Sendable {
+struct Place: Hashable, Sendable {
     let folder: UpperFolder
     let name: [UInt8]
 
-    func isSame(as other: Place) -> Bool { folder === other.folder && name == other.name }
+    static func == (one: Place, other: Place) -> Bool { one.folder === other.folder && one.name == other.name }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(ObjectIdentifier(folder))
+        hasher.combine(name)
+    }
 }
 
 /// A node of the mount that is not simply an entry of the tree: it stands in the upper, or what the tree has of it shows
 /// at another place.
 final class OverlayNode: Sendable {
-    struct State: Sendable {
-        /// What shows of the tree: the bytes of a file, the entries of a directory; nil: nothing (any more).
-        var lower: Tree.Index?
-        /// What it is in the upper; nil: it is not there.
-        var identity: DiskIdentity?
-        /// Directories only.
-        var folder: UpperFolder?
-        /// Directories only: the number of the one that it is in.
-        var parent: UInt64
-        /// Names, as far as they were looked up; of a file of the tree that was moved, its only one. Not of directories.
-        var places: [Place] = []
-        /// Holds what has lost its last name that is known, while the kernel still knows the node.
-        var anchor: OwnedDescriptor?
-        /// Of a directory that was removed.
-        var isRemoved = false
+    /// What it is. A directory never becomes anything else than a directory.
+    enum State: Sendable {
+        /// A file of the tree that shows elsewhere than the tree has it; nil: nowhere any more.
+        case movedFile(Place?)
+        /// A directory of the tree of which something is remembered, and which the upper does not have.
+        case treeDirectory(Tree.Index, folder: UpperFolder, parent: UInt64)
+        case upperFile(UpperFile)
+        /// - Parameter shows: what shows of the tree in it.
+        case upperDirectory(DiskIdentity, folder: UpperFolder, shows: Tree.Index?, parent: UInt64)
+        /// A directory that was removed, for who has it open or stands in it: of the upper, held by `anchor`, or of the tree.
+        case removedDirectory(DiskIdentity?, anchor: OwnedDescriptor?, parent: UInt64)
+    }
 
-        var isUpper: Bool { identity != nil }
+    struct UpperFile: Sendable {
+        let identity: DiskIdentity
+        /// Names, as far as they were looked up.
+        var places: Set<Place> = []
+        /// Holds what has no name that is known, while the kernel still knows the node.
+        var anchor: OwnedDescriptor?
     }
 
     /// As the kernel knows it.
     let number: UInt64
     /// `st_ino`.
     let inode: UInt64
-    let isDirectory: Bool
     private let state: Lock<State>
 
-    init(number: UInt64, inode: UInt64, isDirectory: Bool, _ state: State) {
+    init(number: UInt64, inode: UInt64, _ state: State) {
         self.number = number
         self.inode = inode
-        self.isDirectory = isDirectory
         self.state = Lock(state)
     }
 
+    /// Costs a copy of `places` where it is kept while they change.
     var now: State { state.withLock { $0 } }
+
+    func become(_ state: State) {
+        let old = self.state.withLock { current in
+            defer { current = state }
+            return current
+        }
+        // Its anchor is closed after the lock.
+        withExtendedLifetime(old) {}
+    }
+
+    /// A file of the tree shows there from now on, unless it has come to be in the upper.
+    func move(to place: Place) {
+        state.withLock { state in
+            if case .movedFile = state { state = .movedFile(place) }
+        }
+    }
+
+    /// nil for what is no file of the upper.
+    @discardableResult
+    func updateFile<Result>(_ body: (inout UpperFile) -> Result) -> Result? {
+        state.withLock { state in
+            guard case .upperFile(var file) = state else { return nil }
+            // Else the places would be copied for each change.
+            state = .movedFile(nil)
+            defer { state = .upperFile(file) }
+            return body(&file)
+        }
+    }
+
+    /// One of its names, if it is a file of the upper.
+    var place: Place? { updateFile { $0.places.first } ?? nil }
+
+    func has(_ place: Place) -> Bool { updateFile { $0.places.contains(place) } ?? false }
 
     /// Forgets what holds it, if it has no name.
     func letGo() {
-        let anchor = state.withLock { state in state.places.isEmpty || state.isRemoved ? state.anchor.take() : nil }
+        let anchor = state.withLock { state -> OwnedDescriptor? in
+            switch state {
+            case .upperFile(var file) where file.places.isEmpty:
+                defer { state = .upperFile(file) }
+                return file.anchor.take()
+            case .removedDirectory(let identity, let anchor, let parent):
+                state = .removedDirectory(identity, anchor: nil, parent: parent)
+                return anchor
+            default: return nil
+            }
+        }
         withExtendedLifetime(anchor) {}
     }
-
-    func update<Result>(_ body: (inout State) -> sending Result) -> Result { state.withLock { body(&$0) } }
 }
 
-/// Which object of the disk it is, as long as it exists.
-struct DiskIdentity: Hashable, Sendable {
-    let device: UInt64
-    let inode: UInt64
+extension OverlayNode.State {
+    var isDirectory: Bool {
+        switch self {
+        case .movedFile, .upperFile: false
+        case .treeDirectory, .upperDirectory, .removedDirectory: true
+        }
+    }
+
+    /// What it is on the disk of the upper; nil: the tree has it.
+    var identity: DiskIdentity? {
+        switch self {
+        case .movedFile, .treeDirectory: nil
+        case .upperFile(let file): file.identity
+        case .upperDirectory(let identity, _, _, _): identity
+        case .removedDirectory(let identity, _, _): identity
+        }
+    }
+
+    var isUpper: Bool { identity != nil }
+
+    var isRemoved: Bool { if case .removedDirectory = self { true } else { false } }
+
+    /// What shows of the tree in a directory.
+    var shown: Tree.Index? {
+        switch self {
+        case .treeDirectory(let entry, _, _): entry
+        case .upperDirectory(_, _, let entry, _): entry
+        case .movedFile, .upperFile, .removedDirectory: nil
+        }
+    }
+
+    var folder: UpperFolder? {
+        switch self {
+        case .treeDirectory(_, let folder, _), .upperDirectory(_, let folder, _, _): folder
+        case .movedFile, .upperFile, .removedDirectory: nil
+        }
+    }
+
+    /// Of a directory: the number of the one that it is in.
+    var parent: UInt64? {
+        switch self {
+        case .treeDirectory(_, _, let parent), .upperDirectory(_, _, _, let parent): parent
+        case .removedDirectory(_, _, let parent): parent
+        case .movedFile, .upperFile: nil
+        }
+    }
 }
 
 /// The overlay's nodes by number and by what they are on the disk.
@@ -129,9 +218,17 @@ final class NodeTable: Sendable {
         }
     }
 
+    /// The node of an entry of the tree is this from now on.
+    @discardableResult
+    func become(_ new: OverlayNode.State, ofEntry entry: Node) -> OverlayNode {
+        let node = node(entryNumber: entry.number) { OverlayNode(number: entry.number, inode: entry.number, new) }
+        node.become(new)
+        if let identity = new.identity { identify(node, as: identity) }
+        return node
+    }
+
     /// The node is this object of the disk from now on.
     func identify(_ node: OverlayNode, as identity: DiskIdentity) {
-        node.update { $0.identity = identity }
         state.withLock { $0.byIdentity[identity] = node }
     }
 

@@ -1,7 +1,7 @@
 internal import MCFSCore
 
 /// One line of the file that remembers what was done to the tree below: fields between spaces, the last one a checksum
-/// of the others. A line that was cut off or garbled ends what can be believed.
+/// of the others. A line that was garbled is passed over; one that was cut off, at the end, never came to be.
 ///
 /// | line | says |
 /// |---|---|
@@ -20,6 +20,45 @@ enum ChangeRecord: Hashable {
     case metadata(TreePath, LowerMetadata)
     case rename(Rename)
     case done
+
+    static let firstLine = Array("mcfs-upper 1\n".utf8)
+
+    /// What a log says, and what cannot be read of it.
+    struct Log {
+        var records: [ChangeRecord] = []
+        /// Lines that somebody garbled.
+        var damagedLines = 0
+        /// Bytes of whole lines from the beginning. What is behind them was being written when the daemon, or the power, went.
+        var wholeBytes = 0
+        var isTorn = false
+    }
+
+    /// - Throws: `configuration` for a version that this program does not know.
+    static func read(_ bytes: [UInt8]) throws(MCFSError) -> Log {
+        var log = Log()
+        // After a loss of power a file may have its length and not its bytes.
+        let used = bytes.lastIndex { $0 != 0 }.map { $0 + 1 } ?? 0
+        var lines = bytes[..<used].split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        let rest = lines.popLast()?.count ?? 0
+        log.wholeBytes = used - rest
+        log.isTorn = log.wholeBytes < bytes.count
+        guard let first = lines.first else { return log }
+        log.records.reserveCapacity(lines.count)
+        for line in lines.dropFirst() {
+            if let record = ChangeRecord(line: line) { log.records.append(record) } else { log.damagedLines += 1 }
+        }
+        if !firstLine.dropLast().elementsEqual(first) {
+            // Nothing in it that this version writes: it is not a garbled log of this version.
+            if log.records.isEmpty, first.starts(with: firstLine.prefix("mcfs-upper ".count)) {
+                throw MCFSError(
+                    .configuration,
+                    "the upper was written by another version of mcfs; mount it with that version, or use another --upper"
+                )
+            }
+            log.damagedLines += 1
+        }
+        return log
+    }
 
     var isOfRename: Bool {
         switch self {

@@ -12,10 +12,11 @@ package enum Mark: Hashable, Sendable {
 
 /// A directory of the mount as far as the upper knows it: where it stands, what of the tree below is hidden or moved in
 /// it, and its counterpart on the disk, if it has one. Folders hang together by name as the directories do, so that a
-/// rename takes along what is remembered below.
+/// rename takes along what is remembered below. They may hang as deep as anybody makes directories: nothing here calls
+/// itself for each level.
 ///
-/// Thread safe; what takes several calls is done while the overlay's lock is held for writing. A folder's lock is never
-/// held while another's is taken.
+/// Thread safe; what takes several calls is done while `names` is held, and what moves folders while `ChangeLog.alone` is.
+/// A folder's state is never locked while another's is.
 package final class UpperFolder: Sendable {
     private struct State {
         /// nil for the root, and for what was removed.
@@ -23,10 +24,16 @@ package final class UpperFolder: Sendable {
         var name: [UInt8]
         var marks: [[UInt8]: Mark] = [:]
         var folders: [[UInt8]: UpperFolder] = [:]
-        var isOnDisk = false
+        var identity: DiskIdentity?
         var hasDefaultAccessList: Bool?
     }
 
+    private static let count = Atomic<UInt64>(0)
+
+    /// Held for reading by who looks at names in the directory, for writing by who changes them, also while the disk does.
+    /// Of several, in the order of their numbers.
+    package let names = ReadWriteLock()
+    package let number = UpperFolder.count.wrappingAdd(1, ordering: .relaxed).newValue
     private let state: Lock<State>
     let descriptor = Lock<OwnedDescriptor?>(nil)
 
@@ -34,16 +41,32 @@ package final class UpperFolder: Sendable {
         state = Lock(State(parent: parent, name: name))
     }
 
+    deinit {
+        // Else each folder would free the next one in it, with a call for each level.
+        var pending = takeFolders()
+        while var folder = pending.popLast() {
+            if isKnownUniquelyReferenced(&folder) { pending += folder.takeFolders() }
+        }
+    }
+
+    private func takeFolders() -> [UpperFolder] {
+        state.withLock { state in
+            defer { state.folders = [:] }
+            return Array(state.folders.values)
+        }
+    }
+
     package var parent: UpperFolder? { state.withLock { $0.parent } }
     package var name: [UInt8] { state.withLock { $0.name } }
     package var marks: [[UInt8]: Mark] { state.withLock { $0.marks } }
-    package var folders: [[UInt8]: UpperFolder] { state.withLock { $0.folders } }
 
-    /// Whether the upper has this directory.
-    package var isOnDisk: Bool {
-        get { state.withLock { $0.isOnDisk } }
-        set { state.withLock { $0.isOnDisk = newValue } }
+    /// Which directory of the disk it is; nil where the upper does not have it.
+    package var identity: DiskIdentity? {
+        get { state.withLock { $0.identity } }
+        set { state.withLock { $0.identity = newValue } }
     }
+
+    package var isOnDisk: Bool { identity != nil }
 
     /// Whether what is made in it gets an access control list from it; nil: not known.
     package var hasDefaultAccessList: Bool? {
@@ -101,13 +124,29 @@ package final class UpperFolder: Sendable {
     }
 
     /// Whether something is remembered of names in it or below.
-    var hasMarks: Bool { !marks.isEmpty || folders.values.contains { $0.hasMarks } }
+    var hasMarks: Bool {
+        var pending = [self]
+        while let folder = pending.popLast() {
+            let isMarked = folder.state.withLock { state in
+                pending += state.folders.values
+                return !state.marks.isEmpty
+            }
+            if isMarked { return true }
+        }
+        return false
+    }
 
-    /// All marks, each with its path, parents before children.
-    package func forEachMark(_ body: (TreePath, Mark) -> Void) { forEachMark(path, body) }
-
-    private func forEachMark(_ path: TreePath, _ body: (TreePath, Mark) -> Void) {
-        for (name, mark) in marks { body(path.appending(name), mark) }
-        for (name, folder) in folders { folder.forEachMark(path.appending(name), body) }
+    /// All marks, each with its path from the root of the mount, parents before children.
+    package func forEachMark(_ body: (TreePath, Mark) -> Void) {
+        var pending = [self]
+        while let folder = pending.popLast() {
+            let marks = folder.state.withLock { state in
+                pending += state.folders.values
+                return state.marks
+            }
+            if marks.isEmpty { continue }
+            let path = folder.path
+            for (name, mark) in marks { body(path.appending(name), mark) }
+        }
     }
 }

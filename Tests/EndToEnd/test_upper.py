@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -289,6 +290,10 @@ def test_deleting_and_writing_for_long_holds_no_descriptors(mcfs, tmp_path):
     shutil.rmtree(mountpoint, ignore_errors=True)
     assert os.listdir(mountpoint) == []
     mcfs_helper.drop_page_cache()
+    # The kernel says what it forgets, and waits for no answer.
+    deadline = time.monotonic() + 30
+    while len(os.listdir(f"/proc/{pid}/fd")) >= before + 50 and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert len(os.listdir(f"/proc/{pid}/fd")) < before + 50
 
 

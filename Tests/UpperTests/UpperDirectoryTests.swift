@@ -25,6 +25,8 @@ import Testing
         try body(upper)
     }
 
+    private static func path(_ text: String) -> TreePath { try! TreePath(text) }
+
     private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 
     private func marks(_ upper: UpperDirectory) -> [String: Mark] {
@@ -50,12 +52,12 @@ import Testing
                 .init(bytes("a"), upper.root, inode: nil, isDirectory: true, mark: .whiteout),
                 .init(bytes("b"), upper.root, inode: nil, isDirectory: true, mark: .redirect(try TreePath("a"))),
                 isExchange: false)
-            try upper.setMetadata(metadata, try TreePath("x/y"))
+            try upper.alone { () throws(Errno) in try upper.setMetadata(metadata, Self.path("x/y")) }
         }
         try with { upper in
             #expect(marks(upper) == ["gone": .whiteout, "a": .whiteout, "b": .redirect(try TreePath("a"))])
             #expect(upper.metadata == [try TreePath("x/y"): metadata])
-            try upper.setMetadata(LowerMetadata(), try TreePath("x/y"))
+            try upper.alone { () throws(Errno) in try upper.setMetadata(LowerMetadata(), Self.path("x/y")) }
         }
         try with { upper in #expect(upper.metadata.isEmpty) }
     }
@@ -68,7 +70,7 @@ import Testing
         try with { upper in
             for name in ["a", "b"] {
                 let folder = upper.root.folder(bytes(name))
-                folder.isOnDisk = true
+                folder.identity = DiskIdentity(try #require(try upper.status(bytes(name), in: upper.root)))
                 try upper.remove(bytes("in-\(name)"), in: folder, isOnDisk: false, isDirectory: false, mark: .whiteout)
             }
             let inode = try #require(try upper.status(bytes("a"), in: upper.root)).st_ino
@@ -108,12 +110,14 @@ import Testing
         defer { clear() }
         try with { upper in
             for number in 0..<20_000 {
-                try upper.settle()
                 try upper.remove(
                     bytes("name"), in: upper.root, isOnDisk: false, isDirectory: false,
                     mark: number % 2 == 0 ? .whiteout : nil)
             }
             try upper.remove(bytes("last"), in: upper.root, isOnDisk: false, isDirectory: false, mark: .whiteout)
+            // A thread of its own does that.
+            let deadline = Deadline(after: .seconds(20))
+            while try logBytes >= 1 << 20, !deadline.hasPassed { usleep(1000) }
             let bytes = try logBytes
             #expect(bytes < 1 << 20)
         }
@@ -134,6 +138,165 @@ import Testing
         #expect(FileManager.default.fileExists(atPath: path + "/.mcfs-upper/work"))
         try with { _ in }
         #expect(try FileManager.default.contentsOfDirectory(atPath: path) == [])
+    }
+
+    // MARK: A log that is damaged, torn, or cannot be written
+
+    private func lines() throws -> [String] {
+        String(decoding: try Data(contentsOf: URL(fileURLWithPath: log)), as: UTF8.self).split(separator: "\n")
+            .map(String.init)
+    }
+
+    private func delete(_ names: [String]) throws {
+        try with { upper in
+            for name in names {
+                try upper.remove(bytes(name), in: upper.root, isOnDisk: false, isDirectory: false, mark: .whiteout)
+            }
+        }
+    }
+
+    @Test("a garbled line costs what it says, the others count, and the file is kept as it was")
+    func damagedLine() throws {
+        defer { clear() }
+        try delete((0..<40).map { "file-\($0)" })
+        var damaged = try Data(contentsOf: URL(fileURLWithPath: log))
+        // The first record.
+        damaged[20] ^= 1
+        try damaged.write(to: URL(fileURLWithPath: log))
+        try with { upper in
+            #expect(marks(upper).count == 39)
+            #expect(upper.problems.count == 1)
+            #expect(upper.problems.first?.contains(".mcfs-upper/changes.damaged-1") == true)
+            let kept = try Data(contentsOf: URL(fileURLWithPath: log + ".damaged-1"))
+            #expect(kept == damaged)
+        }
+        try with { upper in
+            #expect(marks(upper).count == 39)
+            #expect(upper.problems == [])
+        }
+        // Damaged once more: under a name of its own.
+        damaged = try Data(contentsOf: URL(fileURLWithPath: log))
+        damaged[20] ^= 1
+        try damaged.write(to: URL(fileURLWithPath: log))
+        try with { upper in #expect(marks(upper).count == 38) }
+        #expect(FileManager.default.fileExists(atPath: log + ".damaged-2"))
+    }
+
+    @Test("damage of any one bit loses one record at most", arguments: 0..<64)
+    func anyBit(_ seed: Int) throws {
+        defer { clear() }
+        try delete(["a", "b", "c"])
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: log))
+        let place = seed * 7 % (bytes.count - 1)
+        bytes[place] ^= UInt8(1 << (seed % 8))
+        try bytes.write(to: URL(fileURLWithPath: log))
+        try with { upper in
+            #expect(marks(upper).count >= (bytes[place] == 0x0a ? 1 : 2))
+            #expect(upper.problems.count == 1)
+        }
+    }
+
+    @Test("what was being written when the power went is no damage")
+    func tornEnd() throws {
+        defer { clear() }
+        try delete(["a", "b"])
+        let whole = try Data(contentsOf: URL(fileURLWithPath: log))
+        for rest in [Data("whiteout c 12".utf8), Data(repeating: 0, count: 100), Data("mcfs".utf8)] {
+            try (whole + rest).write(to: URL(fileURLWithPath: log))
+            try with { upper in
+                #expect(marks(upper).keys.sorted() == ["a", "b"])
+                #expect(upper.problems == [])
+                try upper.remove(bytes("d"), in: upper.root, isOnDisk: false, isDirectory: false, mark: .whiteout)
+                try upper.remove(bytes("d"), in: upper.root, isOnDisk: false, isDirectory: false, mark: nil)
+            }
+        }
+        for nothing in [Data(), Data("mcfs-up".utf8), Data(repeating: 0, count: 4096)] {
+            try nothing.write(to: URL(fileURLWithPath: log))
+            try with { upper in
+                #expect(marks(upper) == [:])
+                #expect(upper.problems == [])
+            }
+            mkdir(path + "/.mcfs-upper", 0o700)
+        }
+    }
+
+    @Test("a log of another version is left alone, and the mount refused")
+    func otherVersion() throws {
+        defer { clear() }
+        try delete(["a"])
+        try Data("mcfs-upper 2\nsomething else\n".utf8).write(to: URL(fileURLWithPath: log))
+        #expect(throws: MCFSError.self) { try with { _ in } }
+        let left = try lines()
+        #expect(left == ["mcfs-upper 2", "something else"])
+    }
+
+    @Test("a rename that a kill interrupted is finished, and what is deleted after it stays deleted")
+    func unfinishedRename() throws {
+        defer { clear() }
+        mkdir(path + "/e", 0o755)
+        let inode = try #require(
+            try FileManager.default.attributesOfItem(atPath: path + "/e")[.systemFileNumber] as? UInt64)
+        var rename = Rename(from: Self.path("e"), to: Self.path("dir"))
+        rename.moves = inode
+        mkdir(path + "/.mcfs-upper", 0o700)
+        try Data(ChangeRecord.firstLine + ChangeRecord.rename(rename).line).write(to: URL(fileURLWithPath: log))
+        // Nothing is left to remember of it: the log must not lose its name while it is written to.
+        try with { upper in
+            #expect(FileManager.default.fileExists(atPath: path + "/dir"))
+            try upper.remove(bytes("gone"), in: upper.root, isOnDisk: false, isDirectory: false, mark: .whiteout)
+        }
+        try with { upper in #expect(marks(upper) == ["gone": .whiteout]) }
+    }
+
+    @Test("records that are appended while the log is written anew are in the new one")
+    func compactionBesideChanges() throws {
+        defer { clear() }
+        for _ in 0..<3 {
+            try with { upper in
+                for number in 0..<30_000 {
+                    try upper.remove(
+                        bytes("name-\(number % 100)"), in: upper.root, isOnDisk: false, isDirectory: false,
+                        mark: number % 200 < 100 ? .whiteout : nil)
+                    if number % 1000 == 0 { try upper.settle() }
+                }
+                for number in 0..<50 {
+                    try upper.remove(
+                        bytes("name-\(number)"), in: upper.root, isOnDisk: false, isDirectory: false, mark: .whiteout)
+                }
+            }
+            try with { upper in #expect(marks(upper).count == 50) }
+        }
+    }
+
+    @Test("the directory's times are its own: what is remembered does not change them")
+    func timesOfRoot() throws {
+        defer { clear() }
+        var times = [timespec(tv_sec: 1, tv_nsec: 0), timespec(tv_sec: 2, tv_nsec: 0)]
+        utimensat(AT_FDCWD, path, &times, 0)
+        var status = stat()
+        try delete(["a"])
+        stat(path, &status)
+        #expect(status.st_mtim.tv_sec == 2)
+        try with { upper in
+            try upper.remove(bytes("a"), in: upper.root, isOnDisk: false, isDirectory: false, mark: nil)
+        }
+        stat(path, &status)
+        #expect(status.st_mtim.tv_sec == 2)
+        #expect(!FileManager.default.fileExists(atPath: path + "/.mcfs-upper"))
+    }
+
+    @Test("folders may hang as deep as anybody makes them")
+    func deepFolders() throws {
+        defer { clear() }
+        try with { upper in
+            var folder = upper.root
+            for _ in 0..<100_000 { folder = folder.folder(bytes("d")) }
+            try upper.alone { () throws(Errno) in }
+            try upper.remove(bytes("gone"), in: folder, isOnDisk: false, isDirectory: false, mark: .whiteout)
+            #expect(marks(upper).count == 1)
+            #expect(throws: Errno.noEntry) { _ = try upper.descriptor(of: folder) }
+            try upper.remove(bytes("gone"), in: folder, isOnDisk: false, isDirectory: false, mark: nil)
+        }
     }
 
     @Test("one directory belongs to one owner at a time")
