@@ -148,11 +148,10 @@ struct EntryRemoval {
     }
 
     /// - Throws: `isWritten` where a directory was not seen by the plan, or was changed since; `isKept` for another file
-    ///   system. Entries that lie in it look after themselves.
+    ///   system.
     private func checkIsAsPlanned(_ folder: Folder, at path: [UInt8]) throws {
         let status = try folder.status()
         guard status.st_dev == before.st_dev else { throw Stay.isKept("another file system is mounted in it") }
-        if item.parts.contains(path) { return }
         guard item.stamps[path] == Folder.Stamp(status) else { throw Stay.isWritten }
         for inner in try folder.items() where inner.isFolder {
             let path = path + [UInt8(ascii: "/")] + inner.name

@@ -29,20 +29,15 @@ package struct Pruner {
     /// - Parameter onProgress: called with how many of the plan's bytes are done.
     package func run(onProgress: (UInt64) -> Void = { _ in }) -> PruneReport {
         var report = PruneReport()
-        // What lies in another entry goes before it; where it stays the other does, too.
-        var gone: Set<[UInt8]> = []
-        let begun = plan.items.reversed().compactMap { item in
-            report.result(of: item.kernel) {
-                let removal = try EntryRemoval(beginning: item, plan.extent, now: now)
-                try removal.check(parts: gone)
-                gone.insert(item.kernel.path)
-                return removal
-            }
+        // What holds other entries is looked at before anything in it is changed.
+        let begun = plan.items.compactMap { item in
+            report.result(of: item.kernel) { try EntryRemoval(beginning: item, plan.extent, now: now) }
         }
-        gone = []
         if !begun.isEmpty { sleep(for: grace) }
         var done: UInt64 = 0
-        for removal in begun {
+        // What lies in another entry goes before it; where it stays the other does, too.
+        var gone: Set<[UInt8]> = []
+        for removal in begun.reversed() {
             let bytes = report.result(of: removal.item.kernel) {
                 try removal.check(parts: gone)
                 return try removal.finish(now: now)

@@ -526,6 +526,23 @@ def test_prune_on_a_mount_goes_through_its_upper(mcfs, cache):
 
 
 @pytest.mark.usefixtures("fuse")
+def test_a_directory_of_vllm_is_pruned_on_a_mount(mcfs, cache, tmp_path):
+    folder = f"{tmp_path}/vllm/torch_compile_cache"
+    shutil.copytree(cache, f"{folder}/0123456789/rank_0_0/triton_cache")
+    write(f"{folder}/0123456789/rank_0_0/vllm_compile_cache.py", b"{}")
+    write(f"{folder}/0123456789/rank_0_0/inductor_cache/ab/x.py", b"x")
+    write(f"{folder}/abcdef0123/rank_0_0/x", b"x")
+    write(f"{folder}/abcdef0123/mine", b"mine")
+    make_old(f"{tmp_path}/vllm")
+    mountpoint = mcfs.mount(f"{tmp_path}/vllm", options=("--gpu", "none"))
+    done = mcfs.run("prune", "-y", "--full", mountpoint, json=True).json
+    assert done["pruned"] == 13 and done["beingWritten"] == 0 and len(done["kept"]) == 1
+    assert os.listdir(f"{mountpoint}/torch_compile_cache") == ["abcdef0123"]
+    assert "mine" in os.listdir(f"{mountpoint}/torch_compile_cache/abcdef0123")
+    assert os.path.exists(f"{folder}/0123456789/rank_0_0/inductor_cache/ab/x.py")
+
+
+@pytest.mark.usefixtures("fuse")
 def test_a_mount_that_cannot_be_written_is_not_pruned(mcfs, cache):
     mountpoint = mcfs.mount(cache, options=("--read-only",))
     result = mcfs.run("prune", "-y", mountpoint, code=mcfs_helper.LOCAL_IO)
