@@ -7,7 +7,8 @@ struct EntryRemoval {
     /// Why an entry stays as it is.
     enum Stay: Error {
         case isWritten
-        case isNeeded(String)
+        /// A sentence.
+        case isKept(String)
     }
 
     let item: PrunePlan.Item
@@ -16,6 +17,7 @@ struct EntryRemoval {
     private let before: stat
     /// Of an entry of Triton's: what will go. Of any other all does.
     private let files: [Folder.Item]
+    private let own: OwnContents
     /// Bytes that went already.
     private var bytesGone: UInt64 = 0
 
@@ -26,26 +28,39 @@ struct EntryRemoval {
         self.item = item
         self.extent = extent
         let place = try Place(item.kernel.path, below: item.root)
-        before = try place.parent.status(of: place.name)
-        guard Folder.Stamp(before) == item.stamp else { throw Stay.isWritten }
         let folder = try place.parent.folder(place.name)
+        before = try folder.status()
+        guard Folder.Stamp(before) == item.found.stamp else { throw Stay.isWritten }
+        let items = try folder.items()
+        try Self.checkStays(item, items, of: folder)
+        own = OwnContents(of: item.found, items.map(OwnContents.Item.init), in: folder)
+        if let doubt = own.doubt(items.map(OwnContents.Item.init), extent) { throw Stay.isKept(doubt) }
         guard item.kernel.kind == .triton else {
-            try Self.checkIsQuiet(folder, now: now)
             files = []
+            try checkIsAsPlanned(folder, at: item.kernel.path)
+            try Self.checkIsQuiet(folder, now: now)
             return
         }
-        let items = try folder.items()
-        try Self.checkIsQuiet(items, now: now)
+        if let metadata = item.found.metadata,
+            items.first(where: { $0.name == metadata.name })?.stamp != metadata.stamp
+        {
+            throw Stay.isWritten
+        }
+        try Self.checkIsQuiet(items, in: folder, now: now)
         let groups = items.filter { TritonFile.isGroup($0.name) }
         switch extent {
         case .full:
-            files = items.filter { !$0.isFolder && !TritonFile.isGroup($0.name) }
+            for temporary in items where temporary.isFolder {
+                let inner = try folder.folder(temporary.name).items().map(OwnContents.Item.init)
+                if let doubt = own.doubt(inner, extent) { throw Stay.isKept(doubt) }
+            }
+            files = items.filter { !TritonFile.isGroup($0.name) }
             for group in groups {
                 try folder.remove(group.name)
                 bytesGone.addClamped(group.stamp.size)
             }
         case .intermediates:
-            files = items.filter { $0.isFile && TritonFile.isIntermediate($0.name) }
+            files = items.filter { [own] in TritonFile.isIntermediate($0.name) && own.holds(OwnContents.Item($0)) }
             for (group, content) in try groups.map({ ($0, try Self.amended($0, in: folder)) }) {
                 if let content { try folder.replace(group, with: content) }
             }
@@ -56,28 +71,50 @@ struct EntryRemoval {
     func finish(now: Timestamp) throws -> UInt64 {
         let place = try Place(item.kernel.path, below: item.root)
         let folder = try place.parent.folder(place.name)
-        guard item.kernel.kind == .triton else { return try place.removeTree() }
+        guard try Folder.Stamp(folder.status()).inode == item.found.stamp.inode else { throw Stay.isWritten }
+        guard item.kernel.kind == .triton else {
+            try Self.checkIsQuiet(folder, now: now)
+            return try place.removeTree()
+        }
         if extent == .full {
             // An engine that found nothing has begun to write it anew.
             let items = try folder.items()
             if items.contains(where: { TritonFile.isGroup($0.name) }) { throw Stay.isWritten }
-            try Self.checkIsQuiet(items, now: now)
+            try Self.checkIsQuiet(items, in: folder, now: now)
         }
         var bytes = bytesGone
-        for file in files {
-            guard let now = try? folder.status(of: file.name), Folder.Stamp(now).hasSameContent(as: file.stamp) else {
-                continue
-            }
-            try folder.remove(file.name)
-            bytes.addClamped(file.stamp.size)
-        }
+        for file in files { try bytes.addClamped(remove(file, in: folder)) }
         switch extent {
         case .full:
             do throws(Errno) { try place.parent.removeFolder(place.name) } catch {
-                guard error.rawValue == ENOTEMPTY || error == .exists else { throw error }
+                // Somebody put something there in the meantime.
+                if error.rawValue == ENOTEMPTY || error == .exists { throw Stay.isWritten }
+                throw error
             }
         // What was pruned is as old as before.
         case .intermediates: try? folder.setTimes(before)
+        }
+        return bytes
+    }
+
+    /// - Returns: the bytes that went. What was changed since is somebody else's and stays.
+    private func remove(_ item: Folder.Item, in folder: Folder) throws(Errno) -> UInt64 {
+        guard let now = try? folder.status(of: item.name), Folder.Stamp(now).hasSameContent(as: item.stamp)
+        else { return 0 }
+        guard item.isFolder else {
+            try folder.remove(item.name)
+            return item.stamp.size
+        }
+        // What a writer left behind that is gone.
+        let temporary = try folder.folder(item.name)
+        var bytes: UInt64 = 0
+        for file in try temporary.items() where file.isFile && own.holds(OwnContents.Item(file)) {
+            try temporary.remove(file.name)
+            bytes.addClamped(file.stamp.size)
+        }
+        do throws(Errno) { try folder.removeFolder(item.name) } catch {
+            // What is there keeps the entry's directory as well.
+            guard error.rawValue == ENOTEMPTY || error == .exists else { throw error }
         }
         return bytes
     }
@@ -86,26 +123,58 @@ struct EntryRemoval {
     private static func amended(_ item: Folder.Item, in folder: Folder) throws -> [UInt8]? {
         let read = try folder.read(item.name, bytesMax: Int(KernelDescription.metadataBytesMax) + 1)
         guard let group = TritonGroup(read.bytes) else {
-            throw Stay.isNeeded("its group record cannot be read, so nothing says what a hit needs")
+            throw Stay.isKept("its group record cannot be read, so nothing says what a hit needs")
         }
-        if group.isRelocatable { throw Stay.isNeeded("Triton 2 compiles again without its IR") }
+        if group.isRelocatable { throw Stay.isKept("Triton 2 compiles again without its IR") }
         let amended = group.leavingOut { TritonFile.isIntermediate($0.utf8) }
         return amended == group ? nil : amended.serialized()
     }
 
-    // MARK: - Being written
+    // MARK: - Checks
+
+    /// - Throws: `isKept` unless all entries that lie in it are among those that go.
+    func check(parts going: Set<[UInt8]>) throws {
+        guard item.parts.isSubset(of: going) else { throw Stay.isKept("not all kernels in it go") }
+    }
+
+    /// - Throws: `isKept` where what it is a duplicate of is not there any more with the same bytes.
+    private static func checkStays(_ item: PrunePlan.Item, _ items: [Folder.Item], of folder: Folder) throws {
+        guard let staying = item.staying else { return }
+        let place = try? Place(staying.kernel.path, below: item.root)
+        guard let other = try? place?.parent.folder(place?.name ?? []),
+            let status = try? other.status(), Folder.Stamp(status) == staying.stamp,
+            items.allSatisfy({ Duplicates.isSame($0.name, of: item.found, in: folder, and: other) })
+        else { throw Stay.isKept("\(staying.kernel.pathText), which had the same bytes, was changed in the meantime") }
+    }
+
+    /// - Throws: `isWritten` where a directory was not seen by the plan, or was changed since; `isKept` for another file
+    ///   system.
+    private func checkIsAsPlanned(_ folder: Folder, at path: [UInt8]) throws {
+        let status = try folder.status()
+        guard status.st_dev == before.st_dev else { throw Stay.isKept("another file system is mounted in it") }
+        guard item.stamps[path] == Folder.Stamp(status) else { throw Stay.isWritten }
+        for inner in try folder.items() where inner.isFolder {
+            let path = path + [UInt8(ascii: "/")] + inner.name
+            try checkIsAsPlanned(try folder.folder(inner.name), at: path)
+        }
+    }
 
     /// - Throws: `isWritten` where something below is a temporary of a writer, or young.
     private static func checkIsQuiet(_ folder: Folder, now: Timestamp) throws {
         let items = try folder.items()
-        try checkIsQuiet(items, now: now)
+        try checkIsQuiet(items, in: folder, now: now)
         for item in items where item.isFolder { try checkIsQuiet(try folder.folder(item.name), now: now) }
     }
 
-    private static func checkIsQuiet(_ items: [Folder.Item], now: Timestamp) throws {
+    private static func checkIsQuiet(_ items: [Folder.Item], in folder: Folder, now: Timestamp) throws {
         for item in items {
-            let age = now.seconds.subtractingReportingOverflow(Int64(item.status.st_mtim.tv_sec)).partialValue.magnitude
-            if TritonFile.isTemporary(item.name) || item.isFile && age < Pruner.youngSeconds { throw Stay.isWritten }
+            if TritonFile.isTemporary(item.name) {
+                // Its writer may take long for what is in it.
+                let inner = item.isFolder ? try folder.folder(item.name).items() : []
+                if ([item] + inner).contains(where: { $0.age(now) < Pruner.leftoverSeconds }) { throw Stay.isWritten }
+            } else if item.isFile, item.age(now) < Pruner.youngSeconds {
+                throw Stay.isWritten
+            }
         }
     }
 }

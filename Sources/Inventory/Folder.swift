@@ -47,6 +47,10 @@ struct Folder {
         var name: [UInt8]
         var status: stat
         var stamp: Stamp { Stamp(status) }
+        /// Seconds since it was written, or until then.
+        func age(_ now: Timestamp) -> UInt64 {
+            now.seconds.subtractingReportingOverflow(Int64(status.st_mtim.tv_sec)).partialValue.magnitude
+        }
         var isFolder: Bool { status.st_mode & S_IFMT == S_IFDIR }
         var isFile: Bool { status.st_mode & S_IFMT == S_IFREG }
         var isLink: Bool { status.st_mode & S_IFMT == S_IFLNK }
@@ -110,6 +114,29 @@ struct Folder {
     /// The first bytes of a regular file, and what it was when it was opened. It is no use of the file: its access time
     /// stays, where that is ours to say.
     func read(_ name: [UInt8], bytesMax: Int) throws(Errno) -> (bytes: [UInt8], status: stat) {
+        let (file, status) = try openFile(name)
+        var bytes = [UInt8](repeating: 0, count: min(bytesMax, Int(clamping: status.st_size)))
+        let count = try bytes.withBytes { buffer throws(Errno) in try file.read(into: buffer, at: 0) }
+        return (Array(bytes.prefix(count)), status)
+    }
+
+    /// Whether a regular file of this name is here and there, with the same bytes.
+    func hasSameFile(_ name: [UInt8], as other: Folder) throws(Errno) -> Bool {
+        let (one, two) = (try openFile(name).file, try other.openFile(name).file)
+        var buffers = (one: [UInt8](repeating: 0, count: 1 << 17), two: [UInt8](repeating: 0, count: 1 << 17))
+        var offset: UInt64 = 0
+        while true {
+            let count = try buffers.one.withBytes { buffer throws(Errno) in try one.read(into: buffer, at: offset) }
+            let same = try buffers.two.withBytes { buffer throws(Errno) in try two.read(into: buffer, at: offset) }
+            guard count == same, buffers.one.prefix(count).elementsEqual(buffers.two.prefix(count)) else {
+                return false
+            }
+            if count == 0 { return true }
+            offset += UInt64(count)
+        }
+    }
+
+    private func openFile(_ name: [UInt8]) throws(Errno) -> (file: OwnedDescriptor, status: stat) {
         // A FIFO in the place of a file must not be waited for.
         let flags = O_RDONLY | O_NONBLOCK
         let file: OwnedDescriptor
@@ -119,9 +146,7 @@ struct Folder {
         }
         let status = try file.status()
         guard status.st_mode & S_IFMT == S_IFREG else { throw Errno(rawValue: EINVAL) }
-        var bytes = [UInt8](repeating: 0, count: min(bytesMax, Int(clamping: status.st_size)))
-        let count = try bytes.withBytes { buffer throws(Errno) in try file.read(into: buffer, at: 0) }
-        return (Array(bytes.prefix(count)), status)
+        return (file, status)
     }
 
     // MARK: - Changes

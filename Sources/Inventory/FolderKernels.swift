@@ -13,10 +13,21 @@ struct FolderKernels {
         var known: FolderScan.Known?
         /// Of its directory.
         var stamp: Folder.Stamp
-        /// SHA-256 of its metadata without the hash; nil where none was read.
-        var signature: [UInt8]?
+        /// The file of metadata that was read; nil where none was.
+        var metadata: Metadata?
+
+        /// Its metadata file, where that says what it was built for.
+        var described: [UInt8]? { kernel.problem == nil ? metadata?.name : nil }
     }
 
+    struct Metadata {
+        var name: [UInt8]
+        var stamp: Folder.Stamp
+        /// SHA-256 of its content without the hash.
+        var signature: [UInt8]
+    }
+
+    private let path: String
     let scan: FolderScan
     let survey: KernelSurvey
     /// In the order of `survey.entries`; nil for those that lie above or beside the folder.
@@ -30,6 +41,7 @@ struct FolderKernels {
 
     /// - Parameter now: nanoseconds since 1970.
     init(in path: String, known: [[UInt8]: FolderScan.Known], now: Int64) throws(MCFSError) {
+        self.path = path
         scan = try FolderScan(path, known: known)
         let tree = scan.tree
         let survey = KernelSurvey(tree)
@@ -44,7 +56,12 @@ struct FolderKernels {
                 descriptions.append(nil)
                 continue
             }
-            let read = Self.metadata(of: entry, tree, in: scan.folder, below: path)
+            let read =
+                entry.metadata.isEmpty
+                ? nil
+                : Self.directory(of: entry, tree, in: scan.folder, below: path).flatMap {
+                    Self.metadata(of: entry, tree, in: $0)
+                }
             if read != nil { filesRead += 1 }
             let description = KernelDescription(
                 entry.kind, directoryName: tree.withName(of: entry.directory) { Array($0) }, metadata: read?.bytes)
@@ -61,7 +78,12 @@ struct FolderKernels {
             found.append(
                 Found(
                     kernel: kernel, known: known, stamp: stamp,
-                    signature: (read?.bytes).map { signature(of: $0, without: description.hash) }))
+                    metadata: read.map {
+                        Metadata(
+                            name: $0.name, stamp: $0.stamp,
+                            signature: signature(of: $0.bytes, without: description.hash)
+                        )
+                    }))
             descriptions.append(description)
         }
         self.survey = survey
@@ -70,14 +92,22 @@ struct FolderKernels {
         self.filesRead = filesRead
     }
 
+    /// The directory of an entry; nil where it is gone, or cannot be opened.
+    func directory(of entry: KernelEntry) -> Folder? {
+        Self.directory(of: entry, scan.tree, in: scan.folder, below: path)
+    }
+
+    private static func directory(of entry: KernelEntry, _ tree: Tree, in folder: Folder, below path: String) -> Folder?
+    {
+        guard let top = try? TreePath(path), let place = tree.path(of: entry.directory).removing(prefix: top)
+        else { return nil }
+        return try? folder.folder(at: place.bytes)
+    }
+
     /// The first of an entry's files of metadata that can be read.
     private static func metadata(
-        of entry: KernelEntry, _ tree: Tree, in folder: Folder, below path: String
+        of entry: KernelEntry, _ tree: Tree, in directory: Folder
     ) -> (name: [UInt8], bytes: [UInt8], stamp: Folder.Stamp)? {
-        guard !entry.metadata.isEmpty, let top = try? TreePath(path),
-            let place = tree.path(of: entry.directory).removing(prefix: top),
-            let directory = try? folder.folder(at: place.bytes)
-        else { return nil }
         for file in entry.metadata {
             let size = tree.attributes(of: file).size
             guard entry.metadataBytes != nil || size <= KernelDescription.metadataBytesMax else { continue }

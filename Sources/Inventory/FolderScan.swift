@@ -95,7 +95,7 @@ private struct Walk {
         }
         for item in items {
             if item.name.starts(with: Folder.ownPrefix.utf8) {
-                if item.name.starts(with: Place.prunedPrefix.utf8) {
+                if Place.isPruned(item.name) {
                     leftovers.append(path + [UInt8(ascii: "/")] + item.name)
                 }
                 continue

@@ -55,6 +55,24 @@ package struct KernelFilter: Sendable {
         return place.map(kernel.lies) ?? true
     }
 
+    /// What of a kernel fulfils what is asked for, as a user is told why it goes.
+    ///
+    /// - Parameter now: seconds since 1970.
+    func reasons(_ kernel: IndexedKernel, now: Int64) -> [String] {
+        var reasons: [String] = []
+        if let name { reasons.append("its name fits \(name)") }
+        if let target = arch != nil ? kernel.arch : backend != nil ? kernel.backend : nil {
+            reasons.append("built for \(target)")
+        }
+        if olderThan != nil || youngerThan != nil {
+            reasons.append("changed \(Age(seconds: now - kernel.modified)) ago")
+        }
+        if hitsBelow != nil || hitsAbove != nil {
+            reasons.append("\(kernel.hits) hit\(kernel.hits == 1 ? "" : "s")")
+        }
+        return reasons
+    }
+
     private static func matches(_ wanted: String, _ archs: String?) -> Bool {
         guard let archs else { return false }
         let wanted = Architecture(wanted).map(\.inventoryText) ?? wanted

@@ -9,6 +9,13 @@ struct Place {
     /// How the names of what is being removed begin: no cache has such, and what a killed prune leaves is told by them.
     static let prunedPrefix = Folder.ownPrefix + "pruned-"
 
+    /// Whether it is the name of something that is, or was, being removed: the prefix and a process ID.
+    static func isPruned(_ name: [UInt8]) -> Bool {
+        let process = name.dropFirst(prunedPrefix.utf8.count)
+        return name.starts(with: prunedPrefix.utf8) && !process.isEmpty
+            && process.allSatisfy { (0x30...0x39).contains($0) }
+    }
+
     /// - Parameters:
     ///   - path: absolute; at or below `root`.
     init(_ path: [UInt8], below root: String) throws(Errno) {
@@ -35,7 +42,8 @@ struct Place {
     /// One that is young may be another process's that is at work.
     func removeLeftover(now: Timestamp) throws(Errno) {
         let status = try parent.status(of: name)
-        guard Folder.Stamp(status).changed < now.nanosecondsSince1970 - Pruner.youngSeconds * 1_000_000_000 else {
+        guard Folder.Stamp(status).changed < now.nanosecondsSince1970 - Int64(Pruner.youngSeconds) * 1_000_000_000
+        else {
             return
         }
         if status.st_mode & S_IFMT == S_IFDIR { _ = try parent.removeTree(name) } else { try parent.remove(name) }

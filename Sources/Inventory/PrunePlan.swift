@@ -16,7 +16,7 @@ package struct PrunePlan: Sendable {
     /// Which of the kernels that the filter lets through go.
     package enum Choice: Sendable {
         case all
-        /// Of those with the same name, target, metadata and size, all but the newest.
+        /// Of those with the same bytes in one cache directory all but one; see `Duplicates`.
         case duplicates
         /// Those that none of these GPUs can run, surely.
         case foreign([GPU])
@@ -26,14 +26,24 @@ package struct PrunePlan: Sendable {
         package var kernel: IndexedKernel
         /// Bytes that go.
         package var bytes: UInt64
+        /// Why it goes: what was chosen, and which filters it passed.
+        package var reason: String
         /// The folder that was looked at.
         var root: String
-        var stamp: Folder.Stamp
+        /// What was seen of it, and of what it is a duplicate of.
+        var found: FolderKernels.Found
+        var staying: FolderKernels.Found?
+        /// Paths of the entries that lie in it.
+        var parts: Set<[UInt8]>
+        /// Of each directory in the folder that was looked at, by its path.
+        var stamps: [[UInt8]: Folder.Stamp]
     }
 
     package var extent: Extent
     /// By their paths.
     package private(set) var items: [Item] = []
+    /// Kernels that were meant and stay, as not all that is in them is certain to be theirs: a sentence each.
+    package private(set) var kept: [String] = []
     /// What an earlier prune that was killed left: folder that was looked at, path.
     private(set) var leftovers: [(root: String, path: [UInt8])] = []
 
@@ -53,21 +63,31 @@ package struct PrunePlan: Sendable {
             filter.place = folder
             let wanted = Dictionary(
                 try inventory.kernels(matching: filter, now: now).map { ($0.path, $0) }, uniquingKeysWith: { $1 })
-            let candidates = kernels.survey.entries.indices.filter { position in
-                guard let found = kernels.found[position] else { return false }
-                return wanted[found.kernel.path] != nil && Self.isPrunable(found.kernel, extent)
+            var candidates: [Int] = []
+            for (position, found) in kernels.found.enumerated() {
+                guard let found, wanted[found.kernel.path] != nil, Self.isPrunable(found.kernel, extent) else {
+                    continue
+                }
+                candidates.append(position)
             }
-            for position in Self.chosen(candidates, of: choice, kernels, extent) {
+            let chosen = choose(candidates, of: choice, kernels)
+            for (position, choice) in chosen {
                 guard let found = kernels.found[position] else { continue }
+                let kernel = wanted[found.kernel.path] ?? found.kernel
+                let reasons = [choice.reason] + filter.reasons(kernel, now: now.seconds)
                 items.append(
                     Item(
-                        kernel: wanted[found.kernel.path] ?? found.kernel,
-                        bytes: extent == .full ? found.kernel.bytes : found.kernel.irBytes, root: folder,
-                        stamp: found.stamp))
+                        kernel: kernel, bytes: extent == .full ? kernel.bytes : kernel.irBytes,
+                        reason: reasons.joined(separator: ", "), root: folder, found: found,
+                        staying: choice.staying.flatMap { kernels.found[$0] },
+                        parts: Set(
+                            kernels.survey.entries[position].parts.compactMap { kernels.found[$0]?.kernel.path }),
+                        stamps: kernels.scan.stamps))
             }
             leftovers += kernels.scan.leftovers.map { (folder, $0) }
         }
         items.sort { $0.kernel.path.lexicographicallyPrecedes($1.kernel.path) }
+        kept.sort()
     }
 
     private static func isPrunable(_ kernel: IndexedKernel, _ extent: Extent) -> Bool {
@@ -78,54 +98,51 @@ package struct PrunePlan: Sendable {
         }
     }
 
-    private static func chosen(
-        _ candidates: [Int], of choice: Choice, _ kernels: FolderKernels, _ extent: Extent
-    ) -> [Int] {
-        var chosen: Set<Int>
+    /// Of the candidates those that go, and why; those of them that stay in doubt are noted in `kept`.
+    private mutating func choose(
+        _ candidates: [Int], of choice: Choice, _ kernels: FolderKernels
+    ) -> [Int: (reason: String, staying: Int?)] {
+        var chosen: [Int: (reason: String, staying: Int?)] = [:]
         switch choice {
-        case .all: chosen = Set(candidates)
-        case .duplicates: chosen = duplicates(candidates, kernels)
+        case .all:
+            let reason = extent == .full ? "whole kernels were asked for" : "no hit needs its IR"
+            for position in candidates { chosen[position] = (reason, nil) }
+        case .duplicates:
+            let certain = candidates.filter { kernels.doubt(of: $0, extent) == nil }
+            for (position, staying) in Duplicates.find(among: certain, in: kernels) {
+                let path = kernels.found[staying]?.kernel.pathText ?? ""
+                chosen[position] = ("the same bytes as \(path), which stays", staying)
+            }
         case .foreign(let gpus):
             let verdicts = kernels.survey.verdicts(kernels.descriptions, on: gpus)
-            chosen = Set(candidates.filter { verdicts[$0].outcome == .foreign })
+            for position in candidates where verdicts[position].outcome == .foreign {
+                chosen[position] = (verdicts[position].reason, nil)
+            }
+        }
+        for position in chosen.keys {
+            guard let doubt = kernels.doubt(of: position, extent) else { continue }
+            chosen[position] = nil
+            kept.append("\(kernels.found[position]?.kernel.pathText ?? ""): \(doubt)")
         }
         // What holds other kernels goes only with all of them.
         if extent == .full {
-            for position in candidates where !kernels.survey.entries[position].parts.allSatisfy(chosen.contains) {
-                chosen.remove(position)
-            }
+            for position in chosen.keys
+            where !kernels.survey.entries[position].parts.allSatisfy({ chosen[$0] != nil }) { chosen[position] = nil }
         }
-        return Array(chosen)
+        return chosen
     }
+}
 
-    private static func duplicates(_ candidates: [Int], _ kernels: FolderKernels) -> Set<Int> {
-        struct Likeness: Hashable {
-            var name: String?
-            var backend: String?
-            var arch: String?
-            var signature: [UInt8]
-            var bytes: UInt64
+extension FolderKernels {
+    /// Why it is not certain that all that would go is the entry's own; nil where it is.
+    func doubt(of position: Int, _ extent: PrunePlan.Extent) -> String? {
+        guard let found = found[position] else { return nil }
+        let entry = survey.entries[position]
+        let items = scan.tree.children(of: entry.directory).map { child in
+            let kind = scan.tree.attributes(of: child).kind
+            return OwnContents.Item(
+                name: scan.tree.withName(of: child) { Array($0) }, isFile: kind == .file, isFolder: kind == .directory)
         }
-        var groups: [Likeness: [(position: Int, kernel: IndexedKernel)]] = [:]
-        for position in candidates {
-            guard let found = kernels.found[position], let signature = found.signature, found.kernel.kind == .triton,
-                found.kernel.name != nil
-            else { continue }
-            let kernel = found.kernel
-            let likeness = Likeness(
-                name: kernel.name, backend: kernel.backend, arch: kernel.arch, signature: signature, bytes: kernel.bytes
-            )
-            groups[likeness, default: []].append((position, kernel))
-        }
-        var duplicates: Set<Int> = []
-        for group in groups.values {
-            let newest = group.max { one, other in
-                one.kernel.modified != other.kernel.modified
-                    ? one.kernel.modified < other.kernel.modified
-                    : one.kernel.path.lexicographicallyPrecedes(other.kernel.path)
-            }
-            duplicates.formUnion(group.map(\.position).filter { $0 != newest?.position })
-        }
-        return duplicates
+        return OwnContents(of: found, items, in: directory(of: entry)).doubt(items, extent)
     }
 }

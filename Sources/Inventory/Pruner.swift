@@ -5,10 +5,12 @@ package import MCFSCore
 ///
 /// First no kernel of the plan is to be found any more as it was: its group record is replaced by one that does not list
 /// what will go, or removed. Then engines that have read the old one get time to read the rest; then files go. What is
-/// being written, or was changed since the plan was made, stays.
+/// being written, or was changed since the plan was made, stays; so does what is not certain to be an entry's own.
 package struct Pruner {
     /// Files that are younger may be some of several that are being written.
-    package static let youngSeconds: Int64 = 60
+    static let youngSeconds: UInt64 = 60
+    /// Temporaries of writers that were not written for as long are what a writer that was killed left.
+    static let leftoverSeconds: UInt64 = 3600
     /// An engine reads an entry's files within milliseconds after its group record.
     static let grace = Duration.seconds(1)
 
@@ -27,14 +29,21 @@ package struct Pruner {
     /// - Parameter onProgress: called with how many of the plan's bytes are done.
     package func run(onProgress: (UInt64) -> Void = { _ in }) -> PruneReport {
         var report = PruneReport()
-        // What lies in another entry goes before it.
-        let begun = plan.items.reversed().compactMap { item in
+        // What holds other entries is looked at before anything in it is changed.
+        let begun = plan.items.compactMap { item in
             report.result(of: item.kernel) { try EntryRemoval(beginning: item, plan.extent, now: now) }
         }
         if !begun.isEmpty { sleep(for: grace) }
         var done: UInt64 = 0
-        for removal in begun {
-            if let bytes = report.result(of: removal.item.kernel, { try removal.finish(now: now) }) {
+        // What lies in another entry goes before it; where it stays the other does, too.
+        var gone: Set<[UInt8]> = []
+        for removal in begun.reversed() {
+            let bytes = report.result(of: removal.item.kernel) {
+                try removal.check(parts: gone)
+                return try removal.finish(now: now)
+            }
+            if let bytes {
+                gone.insert(removal.item.kernel.path)
                 report.bytesFreed.addClamped(bytes)
                 report.kernels += 1
             }
@@ -61,7 +70,7 @@ package struct PruneReport: Sendable {
     fileprivate mutating func result<Value>(of kernel: IndexedKernel, _ body: () throws -> Value) -> Value? {
         do { return try body() } catch EntryRemoval.Stay.isWritten {
             beingWritten += 1
-        } catch EntryRemoval.Stay.isNeeded(let reason) {
+        } catch EntryRemoval.Stay.isKept(let reason) {
             kept.append("\(kernel.pathText): \(reason)")
         } catch {
             let error = error as? Errno ?? .io

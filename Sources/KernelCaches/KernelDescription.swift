@@ -52,7 +52,10 @@ package struct KernelDescription: Hashable, Sendable {
         tritonVersion = value["triton_version"]?.string.map { short($0) }
         numWarps = value["num_warps"]?.integer
         numStages = value["num_stages"]?.integer
-        guard let target = value["target"] else { throw MetadataFlaw("names no target, as before Triton 3.0") }
+        guard let target = value["target"] else {
+            let isTritons = value["num_warps"] != nil || value["num_stages"] != nil
+            throw MetadataFlaw(isTritons ? "names no target, as before Triton 3.0" : "is no metadata of Triton")
+        }
         guard target.members != nil else { throw MetadataFlaw("has a target that is no object") }
         backend = target["backend"]?.string.map { short($0) }
         targets = [

@@ -69,18 +69,28 @@ private struct TritonFiles {
                 }
             }
         }
-        guard !metadata.isEmpty, !holdsOthers, !groups.isEmpty || tree.withName(of: directory, TritonFile.isKey)
-        else { return }
-        guard metadata.count > 1 else {
-            entry = KernelEntry(.triton, directory, metadata: metadata)
-            return
-        }
-        // The kernel is the one that has a group; where that is not one, nobody can tell.
-        let named = Set(
-            groups.map { group in tree.withName(of: group) { Array($0.dropFirst(TritonFile.groupPrefix.utf8.count)) } })
+        guard !metadata.isEmpty, !holdsOthers else { return }
+        // The kernel is the one that has a group, else the one beside whose metadata lies what only Triton writes.
+        let named =
+            groups.isEmpty
+            ? Self.namesOfKernels(in: directory, of: tree)
+            : Set(groups.map { tree.withName(of: $0) { Array($0.dropFirst(TritonFile.groupPrefix.utf8.count)) } })
         let isNamed = { (file: Tree.Index) in tree.withName(of: file) { named.contains(Array($0)) } }
         let kernels = metadata.filter(isNamed)
+        guard !groups.isEmpty || !kernels.isEmpty else { return }
+        // Where one of several has a group it is that one; else nobody can tell.
         entry = KernelEntry(
-            .triton, directory, metadata: kernels + metadata.filter { !isNamed($0) }, isOpaque: kernels.count != 1)
+            .triton, directory, metadata: kernels + metadata.filter { !isNamed($0) },
+            isOpaque: metadata.count > 1 && (groups.isEmpty || kernels.count != 1))
+    }
+
+    /// `NAME.json` of each `NAME.cubin` and the like; none in a directory that is not named by a key.
+    private static func namesOfKernels(in directory: Tree.Index, of tree: Tree) -> Set<[UInt8]> {
+        guard tree.withName(of: directory, TritonFile.isKey) else { return [] }
+        var names: Set<[UInt8]> = []
+        for child in tree.children(of: directory) where tree.attributes(of: child).kind == .file {
+            if let name = tree.withName(of: child, TritonFile.kernelName) { names.insert(name + ".json".utf8) }
+        }
+        return names
     }
 }

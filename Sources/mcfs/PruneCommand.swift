@@ -11,7 +11,8 @@ struct PruneCommand: ParsableCommand {
         discussion: """
             Removes the text on the way to the binary from the entries of Triton's caches, unless told otherwise: every
             version of Triton since 3.0 finds these kernels as before. Looks at the folders themselves, and removes as any
-            user would: on a mount through its upper. Can be run beside engines; what is being written stays.
+            user would: on a mount through its upper. Can be run beside engines; what is being written stays. So does an entry
+            with anything in it that is not known to be its own.
             """)
 
     @OptionGroup var common: CommonOptions
@@ -27,7 +28,7 @@ struct PruneCommand: ParsableCommand {
     @Flag(help: "Remove whole kernels.")
     var full = false
 
-    @Flag(help: "Of kernels with the same name, target, metadata and size remove all but the newest, whole.")
+    @Flag(help: "Of kernels of one cache folder that are equal in bytes remove all but one, whole.")
     var deduplicate = false
 
     @Flag(help: "Remove kernels that no GPU of this host can run, whole.")
@@ -37,7 +38,7 @@ struct PruneCommand: ParsableCommand {
         help: ArgumentHelp("With --incompatible: these GPUs instead of this host's, such as sm_90.", valueName: "spec"))
     var gpu: [String] = []
 
-    @Flag(help: "Show what would go, and remove nothing.")
+    @Flag(help: "Show what would go and why, and remove nothing.")
     var dryRun = false
 
     @Flag(name: [.customShort("y"), .customLong("yes")], help: "Do not ask.")
@@ -61,6 +62,7 @@ struct PruneCommand: ParsableCommand {
         let plan = try PrunePlan(
             full || deduplicate || incompatible ? .full : .intermediates, of: choice, in: folders, options.filter,
             inventory: inventory)
+        for reason in plan.kept.prefix(10) { output.warn(reason) }
         if dryRun || plan.items.isEmpty {
             return try output.result(PruneResult(plan, dryRun: dryRun), text: Self.text(plan))
         }
@@ -102,9 +104,13 @@ struct PruneCommand: ParsableCommand {
         if roots.isEmpty { throw MCFSError(.usage, "nothing was indexed yet; name a folder") }
         return roots.filter { root in
             var status = stat()
-            let isThere = stat(root, &status) == 0
-            if !isThere { common.output.warn("\(root) is not there and is passed over") }
-            return isThere
+            guard stat(root, &status) == 0 else {
+                common.output.warn("\(root) is not there and is passed over")
+                return false
+            }
+            let now = UserPath.canonical(root, relativeTo: "/")
+            if now != root { common.output.warn("\(root) is \(now) now and is passed over; name it to prune it") }
+            return now == root
         }
     }
 
@@ -126,22 +132,28 @@ struct PruneCommand: ParsableCommand {
     }
 
     private static func text(_ plan: PrunePlan) -> String {
-        if plan.items.isEmpty { return "no kernel matches" }
-        var table = Table([.left, .left, .right, .left])
+        if plan.items.isEmpty { return plan.kept.isEmpty ? "no kernel matches" : stay(plan.kept.count) }
+        var table = Table([.left, .left, .right, .left, .left])
         for item in plan.items {
             table.add(
                 KernelListCommand.name(item.kernel), item.kernel.arch ?? "-",
-                ByteSize.text(item.bytes), ListCommand.shown(item.kernel.pathText, isDirectory: false))
+                ByteSize.text(item.bytes), ListCommand.shown(item.kernel.pathText, isDirectory: false),
+                ListCommand.shown(item.reason, isDirectory: false))
         }
+        let kept = plan.kept.isEmpty ? "" : "\n" + stay(plan.kept.count)
         return table.text + "\nwould \(what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes))"
+            + kept
     }
 
     private static func text(_ plan: PrunePlan, _ report: PruneReport) -> String {
         var lines = ["pruned \(count(report.kernels, "kernel")), freed \(ByteSize.text(report.bytesFreed))"]
         if report.beingWritten > 0 { lines.append("\(count(report.beingWritten, "kernel")) stay: being written") }
-        if !report.kept.isEmpty { lines.append("\(count(report.kept.count, "kernel")) stay") }
+        let kept = plan.kept.count + report.kept.count
+        if kept > 0 { lines.append(stay(kept)) }
         return lines.joined(separator: "\n")
     }
+
+    private static func stay(_ number: Int) -> String { "\(count(number, "kernel")) stay\(number == 1 ? "s" : "")" }
 }
 
 /// `mcfs prune --json`.
@@ -150,6 +162,8 @@ private struct PruneResult: Encodable {
         var bytes: UInt64
         var name: String?
         var path: String
+        /// Why it was to go.
+        var reason: String
     }
 
     var beingWritten = 0
@@ -164,11 +178,14 @@ private struct PruneResult: Encodable {
     init(_ plan: PrunePlan, _ report: PruneReport? = nil, dryRun: Bool) {
         self.dryRun = dryRun
         extent = plan.extent == .full ? "full" : "ir"
-        kernels = plan.items.map { Kernel(bytes: $0.bytes, name: $0.kernel.name, path: $0.kernel.pathText) }
+        kept = plan.kept
+        kernels = plan.items.map {
+            Kernel(bytes: $0.bytes, name: $0.kernel.name, path: $0.kernel.pathText, reason: $0.reason)
+        }
         guard let report else { return }
         beingWritten = report.beingWritten
         bytesFreed = report.bytesFreed
-        kept = report.kept
+        kept += report.kept
         pruned = report.kernels
     }
 }

@@ -262,10 +262,110 @@ def test_prune_of_whole_kernels(mcfs, cache, tmp_path):
     assert kernels(mcfs) == [] and len(os.listdir(cache)) == 2
 
 
+def write(path, content):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def test_data_sets_and_caches_of_others_are_no_kernels_and_stay(mcfs, tmp_path):
+    """Folders that are named by as many characters as a key of Triton, with JSON in them."""
+    sha256, md5 = hashlib.sha256(b"data").hexdigest(), hashlib.md5(b"data").hexdigest()
+    base32 = base64.b32encode(hashlib.sha256(b"data").digest()).decode().rstrip("=")
+    home = tmp_path / "cache"
+    info = json.dumps({"builder_name": "json", "dataset_name": "json", "features": {"text": {"dtype": "string"}}}).encode()
+    for key in (sha256, md5, base32):
+        # As `datasets` writes them.
+        folder = f"{home}/huggingface/datasets/json/default-6c6a0b4e2f3d1a57/0.0.0/{key}"
+        write(f"{folder}/dataset_info.json", info)
+        write(f"{folder}/json-train.arrow", b"ARROW1" + os.urandom(1 << 16))
+    for path in (
+        f"tilelang/0.1.15/linux-x86_64/kernels/{sha256}/params.json", f"tilelang/0.1.15/linux-x86_64/kernels/{sha256}/manifest.json",
+        f"tilelang/0.1.15/linux-x86_64/kernels/{sha256}/kernel.cubin", f"tilelang/0.1.15/linux-x86_64/kernels/{sha256}/kernel.py",
+        f"tilelang/0.1.15/cuda-binaries/{sha256}/metadata.json", f"tilelang/0.1.15/cuda-binaries/{sha256}/kernel.cubin",
+        f"vllm/flashinfer_autotune_cache/0.6.1/90a/{sha256}/autotune_configs.json", f"x/{sha256}/x.json", f"x/{sha256}/my.arrow",
+        f"y/{sha256}/config.json", f"y/{sha256}/config.source",
+    ):
+        write(f"{home}/{path}", b"{}")
+    # One looks like a kernel by its names alone. Of kernels, one holds a file that somebody put there.
+    shutil.copytree(f"{FIXTURE}/cache", f"{home}/triton")
+    mixed = next(path for path in files(f"{home}/triton") if "__grp__" in path)
+    mixed = f"{home}/triton/{os.path.dirname(mixed)}"
+    write(f"{mixed}/results.csv", b"mine")
+    make_old(home, 40 * DAY)
+    before = {path for path in files(home) if not path.startswith("triton/")}
+    assert mcfs.run("index", home, json=True).json["places"][0]["kernels"] == 13
+    plan = mcfs.run("prune", "--dry-run", "--full", "--older-than", "30d", json=True).json
+    assert len(plan["kernels"]) == 11 and len(plan["kept"]) == 2
+    assert {kernel["reason"] for kernel in plan["kernels"]} == {"whole kernels were asked for, changed 5w ago"}
+    assert any("results.csv" in reason for reason in plan["kept"]) and any("no metadata of Triton" in r for r in plan["kept"])
+    result = mcfs.run("prune", "-y", "--full", home)
+    assert "pruned 11 kernels" in result.stdout and "2 kernels stay" in result.stdout
+    assert "it holds results.csv, which is not known to be its own" in result.stderr
+    for options in (("--deduplicate",), ("--incompatible", "--gpu", "gfx1030"), ("--ir-only",)):
+        mcfs.run("prune", "-y", home, *options)
+    assert before <= set(files(home)) and os.path.exists(f"{mixed}/results.csv")
+
+
+def test_kernels_of_other_ranks_and_of_other_constants_are_no_duplicates(mcfs, cache, tmp_path):
+    home = tmp_path / "tp8"
+    entry = next(os.path.dirname(path) for path in files(cache) if "__grp__" in path)
+    for rank in range(8):
+        shutil.copytree(f"{cache}/{entry}", f"{home}/torch_compile_cache/0123456789/rank_{rank}_0/triton_cache/{entry}")
+    # The same name, target, metadata and length: another constant.
+    for number in range(4):
+        copy = f"{home}/constants/{hashlib.sha256(bytes([number])).hexdigest()}"
+        shutil.copytree(f"{cache}/{entry}", copy)
+        source = next(f"{copy}/{name}" for name in os.listdir(copy) if name.endswith(".source"))
+        with open(source, "r+b") as file:
+            file.write(b"%d" % number)
+    make_old(home)
+    before = files(home)
+    assert "no kernel matches" in mcfs.run("prune", "-y", "--deduplicate", home).stdout
+    assert files(home) == before
+
+
+def test_an_indexed_folder_that_a_link_took_the_place_of_is_passed_over(mcfs, cache, tmp_path):
+    mcfs.run("index", cache)
+    other = f"{tmp_path}/other"
+    os.rename(cache, other)
+    os.symlink(other, cache)
+    before = files(other)
+    result = mcfs.run("prune", "-y", "--full")
+    assert f"{cache} is {other} now" in result.stderr and files(other) == before
+    assert "pruned 12 kernels" in mcfs.run("prune", "-y", "--full", cache).stdout
+
+
+def test_a_dry_run_says_why(mcfs, cache):
+    entries = sorted({os.path.dirname(path) for path in files(cache) if "__grp__add_kernel" in path})
+    copy = f"{cache}/{hashlib.sha256(b'copy').hexdigest()}"
+    shutil.copytree(f"{cache}/{entries[0]}", copy)
+    make_old(cache)
+    plan = mcfs.run("prune", cache, "--dry-run", "--deduplicate", json=True).json
+    assert [(kernel["path"], kernel["reason"]) for kernel in plan["kernels"]] == [
+        (copy, f"the same bytes as {cache}/{entries[0]}, which stays")]
+    text = mcfs.run("prune", cache, "--dry-run", "--incompatible", "--gpu", "sm_90").stdout
+    assert "built for sm_80; " in text and "built for gfx942; " in text
+    assert "no hit needs its IR" in mcfs.run("prune", cache, "--dry-run").stdout
+
+
+def test_what_a_killed_writer_left_goes_with_its_kernel(mcfs, cache):
+    groups = [path for path in files(cache) if "__grp__" in path]
+    for group in groups:
+        entry, name = group.split("/__grp__")
+        write(f"{cache}/{entry}/tmp.pid_999999_x/{name}", b"half")
+    make_old(cache, 40 * DAY)
+    done = mcfs.run("prune", "-y", "--full", cache, json=True).json
+    assert done["pruned"] == len(groups) == 12 and done["beingWritten"] == 0 and done["kept"] == []
+    # The launchers.
+    assert len(os.listdir(cache)) == 2
+
+
 def test_what_is_being_written_stays(mcfs, cache):
     entries = sorted(path for path in os.listdir(cache) if any("__grp__" in name for name in os.listdir(f"{cache}/{path}")))
     os.mkdir(f"{cache}/{entries[0]}/tmp.pid_1_a")
-    with open(f"{cache}/{entries[1]}/kernel.cubin.tmp.pid_1_2", "w"):
+    binary = next(name for name in os.listdir(f"{cache}/{entries[1]}") if name.endswith((".cubin", ".hsaco")))
+    with open(f"{cache}/{entries[1]}/{binary}.tmp.pid_1_2", "w"):
         pass
     os.utime(f"{cache}/{entries[2]}/" + os.listdir(f"{cache}/{entries[2]}")[0])
     done = mcfs.run("prune", "-y", "--full", cache, json=True).json
@@ -423,6 +523,23 @@ def test_prune_on_a_mount_goes_through_its_upper(mcfs, cache):
     assert len(kernels(mcfs)) == 3
     # Nothing of the tree itself was touched.
     assert {path: os.stat(f"{cache}/{path}").st_mtime_ns for path in files(cache)} == before
+
+
+@pytest.mark.usefixtures("fuse")
+def test_a_directory_of_vllm_is_pruned_on_a_mount(mcfs, cache, tmp_path):
+    folder = f"{tmp_path}/vllm/torch_compile_cache"
+    shutil.copytree(cache, f"{folder}/0123456789/rank_0_0/triton_cache")
+    write(f"{folder}/0123456789/rank_0_0/vllm_compile_cache.py", b"{}")
+    write(f"{folder}/0123456789/rank_0_0/inductor_cache/ab/x.py", b"x")
+    write(f"{folder}/abcdef0123/rank_0_0/x", b"x")
+    write(f"{folder}/abcdef0123/mine", b"mine")
+    make_old(f"{tmp_path}/vllm")
+    mountpoint = mcfs.mount(f"{tmp_path}/vllm", options=("--gpu", "none"))
+    done = mcfs.run("prune", "-y", "--full", mountpoint, json=True).json
+    assert done["pruned"] == 13 and done["beingWritten"] == 0 and len(done["kept"]) == 1
+    assert os.listdir(f"{mountpoint}/torch_compile_cache") == ["abcdef0123"]
+    assert "mine" in os.listdir(f"{mountpoint}/torch_compile_cache/abcdef0123")
+    assert os.path.exists(f"{folder}/0123456789/rank_0_0/inductor_cache/ab/x.py")
 
 
 @pytest.mark.usefixtures("fuse")

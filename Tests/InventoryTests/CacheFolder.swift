@@ -35,8 +35,8 @@ struct CacheFolder {
     var path: String { directory.path + "/cache" }
     var databasePath: String { directory.path + "/data/inventory.db" }
 
-    /// An hour from now, for which nothing is young and all times are settled.
-    static var later: Timestamp { Timestamp(seconds: Timestamp.now.seconds + 3600) }
+    /// Half an hour from now: nothing is young, all times are settled, and what a writer has begun is not given up.
+    static var later: Timestamp { Timestamp(seconds: Timestamp.now.seconds + 1800) }
 
     @discardableResult
     func index(_ subfolder: String = "") throws -> IndexReport {
@@ -69,6 +69,11 @@ struct CacheFolder {
     func exists(_ file: String) -> Bool {
         var status = stat()
         return lstat("\(path)/\(file)", &status) == 0
+    }
+
+    func age(_ file: String, seconds: Int) throws {
+        let time = timespec(tv_sec: Int(Timestamp.now.seconds) - seconds, tv_nsec: 0)
+        #expect(utimensat(AT_FDCWD, "\(path)/\(file)", [time, time], AT_SYMLINK_NOFOLLOW) == 0)
     }
 
     /// An entry as Triton writes it; its directory is the key of `hash`.

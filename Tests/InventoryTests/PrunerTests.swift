@@ -80,6 +80,164 @@ import Testing
         #expect(try folder.names("cache").count == 5)
     }
 
+    @Test(
+        "what others keep in folders that are named as Triton's are is no kernel, and stays",
+        arguments: [
+            ["dataset_info.json", "json-train.arrow"],
+            ["params.json", "manifest.json", "kernel_lib.so", "kernel.cubin"],
+            ["kernel.cubin", "metadata.json"], ["autotune_configs.json"], ["x.json", "my.arrow"],
+        ])
+    func otherProducers(names: [String]) throws {
+        let folder = try CacheFolder()
+        for key in [key(1), String(repeating: "a", count: 32), String(repeating: "A", count: 52)] {
+            for name in names { try folder.write("cache/\(key)/\(name)", "{}") }
+        }
+        #expect(try folder.index().kernels == 0)
+        for extent in [PrunePlan.Extent.full, .intermediates] {
+            let report = run(try plan(folder, extent))
+            #expect(report.kernels == 0 && report.bytesFreed == 0)
+        }
+        for key in try folder.names("cache") { #expect(try folder.names("cache/\(key)") == names.sorted()) }
+    }
+
+    @Test(
+        "an entry of which metadata says nothing goes only where a group record says that it is one",
+        arguments: ["{}", "{", "{\"num_warps\": 4}", "{\"target\": {\"backend\": \"metal\"}}"])
+    func uncertain(metadata: String) throws {
+        let folder = try CacheFolder()
+        for number in 1...3 {
+            try folder.writeKernel(key(number))
+            try folder.write("cache/\(key(number))/kernel.json", metadata)
+        }
+        try folder.remove("cache/\(key(1))/__grp__kernel.json")
+        try folder.write("cache/\(key(2))/__grp__kernel.json", "{\"child_paths\": {\"other.json\": \"/other.json\"}}")
+        let plan = try plan(folder, .full)
+        #expect(plan.items.map { String($0.kernel.pathText.suffix(64)) } == [key(3)])
+        #expect(plan.kept.count == 2 && plan.kept.allSatisfy { $0.contains("nothing says for certain") })
+        #expect(run(plan).kernels == 1)
+        #expect(try folder.names("cache/\(key(1))").count == 4 && folder.names("cache/\(key(2))").count == 5)
+        #expect(run(try self.plan(folder, .intermediates)).kernels == 0)
+    }
+
+    @Test("an entry that holds what is not its own stays whole, and a prune of its text leaves that alone")
+    func strangers() throws {
+        let folder = try CacheFolder()
+        for (number, name) in ["notes.txt", "other.ptx", "weights.safetensors", "a.json"].enumerated() {
+            try folder.writeKernel(key(number))
+            try folder.write("cache/\(key(number))/\(name)", "mine")
+        }
+        try folder.writeKernel(key(4))
+        #expect(symlink("/nowhere", "\(folder.path)/cache/\(key(4))/link.ptx") == 0)
+        // What Triton leaves there besides goes with it.
+        try folder.writeKernel(key(5))
+        try folder.write("cache/\(key(5))/kernel.autotune.json", "{}")
+        let whole = try plan(folder, .full)
+        #expect(whole.items.map { String($0.kernel.pathText.suffix(64)) } == [key(5)])
+        #expect(whole.kept.count == 5 && whole.kept[0].contains("it holds notes.txt"))
+        #expect(run(try plan(folder, .intermediates)).kernels == 6)
+        for number in 0...4 { #expect(try folder.names("cache/\(key(number))").count == 4) }
+        #expect(try folder.read("cache/\(key(1))/other.ptx") == "mine")
+    }
+
+    @Test("what came into an entry after the plan was made keeps it, also with an old time")
+    func strangerInBetween() throws {
+        let folder = try CacheFolder()
+        let hash = "torch_compile_cache/0123456789"
+        try folder.writeKernel(key(1), in: "\(hash)/rank_0_0/triton_cache")
+        try folder.write("\(hash)/rank_0_0/inductor_cache/ab/x.py", "x")
+        let plan = try plan(folder, .full)
+        try folder.write("\(hash)/rank_0_0/inductor_cache/ab/mine", "mine")
+        try folder.age("\(hash)/rank_0_0/inductor_cache/ab/mine", seconds: 100_000)
+        let report = run(plan)
+        #expect(report.kernels == 1 && report.beingWritten == 1)
+        #expect(try folder.read("\(hash)/rank_0_0/inductor_cache/ab/mine") == "mine")
+    }
+
+    @Test("an entry whose metadata was written over in its place since the plan was made stays")
+    func rewritten() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1))
+        let plan = try plan(folder, .full)
+        let metadata = "cache/\(key(1))/kernel.json"
+        try folder.write(metadata, String(repeating: " ", count: try folder.read(metadata).utf8.count))
+        try folder.age(metadata, seconds: 1000)
+        #expect(run(plan).beingWritten == 1)
+        #expect(try folder.names("cache/\(key(1))").count == 5)
+    }
+
+    @Test(
+        "a directory of another cache goes only where nothing but what its engine makes lies in it",
+        arguments: [
+            ("torch_compile_cache/0123456789", "rank_0_0/x", "mine"),
+            ("torch_compile_cache/0123456789", "rank_0_0/x", "rank_of_all/mine"),
+            ("flashinfer/0.6.1/90a", "cached_ops/x/x.so", "weights/mine"),
+            ("kernel.gemm.0f3a", "kernel.cu", "mine"),
+        ])
+    func otherCaches(entry: String, file: String, stranger: String) throws {
+        let folder = try CacheFolder()
+        try folder.write("\(entry)/\(file)", "x")
+        if entry.hasPrefix("kernel.") {
+            let cubins = CacheFolder.fixture.deletingLastPathComponent().appendingPathComponent("cubins")
+            let cubin = try #require(
+                FileManager.default.contentsOfDirectory(atPath: cubins.path).first { $0.hasSuffix(".cubin") })
+            try FileManager.default.copyItem(
+                atPath: "\(cubins.path)/\(cubin)", toPath: "\(folder.path)/\(entry)/kernel.cubin")
+        }
+        try folder.write("\(entry)/\(stranger)", "mine")
+        let plan = try plan(folder, .full)
+        #expect(plan.items.isEmpty && plan.kept.count == 1)
+        try folder.remove("\(entry)/\(stranger.split(separator: "/")[0])")
+        #expect(run(try self.plan(folder, .full)).kernels == 1 && !folder.exists(entry))
+    }
+
+    @Test("a folder whose name begins as that of a leftover of a prune stays")
+    func notALeftover() throws {
+        let folder = try CacheFolder()
+        try folder.write("cache/.mcfs-pruned-by-me/notes", "mine")
+        _ = run(try plan(folder, .full))
+        #expect(try folder.read("cache/.mcfs-pruned-by-me/notes") == "mine")
+    }
+
+    @Test("temporaries that nobody wrote to for an hour do not keep an entry, and go with it")
+    func oldTemporaries() throws {
+        let folder = try CacheFolder()
+        for number in 1...4 { try folder.writeKernel(key(number)) }
+        try folder.write("cache/\(key(1))/tmp.pid_999999_x/kernel.cubin", "half")
+        try folder.write("cache/\(key(2))/kernel.cubin.tmp.pid_12_34", "half")
+        // One whose writer still writes, and one that holds what nobody knows.
+        try folder.write("cache/\(key(3))/tmp.pid_999999_x/kernel.cubin", "half")
+        try folder.write("cache/\(key(4))/tmp.pid_999999_x/mine", "mine")
+        for path in [
+            "\(key(1))/tmp.pid_999999_x/kernel.cubin", "\(key(1))/tmp.pid_999999_x",
+            "\(key(2))/kernel.cubin.tmp.pid_12_34",
+            "\(key(3))/tmp.pid_999999_x", "\(key(4))/tmp.pid_999999_x/mine", "\(key(4))/tmp.pid_999999_x",
+        ] {
+            try folder.age("cache/\(path)", seconds: 40 * 86_400)
+        }
+        let report = run(try plan(folder, .full))
+        #expect(report.kernels == 2 && report.beingWritten == 1 && report.kept.count == 1)
+        #expect(try folder.names("cache") == [key(3), key(4)])
+        #expect(try folder.names("cache/\(key(4))").count == 6)
+    }
+
+    @Test("each kernel of a plan says why it goes")
+    func reasons() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1))
+        try folder.age("cache/\(key(1))", seconds: 40 * 86_400)
+        func reason(
+            _ extent: PrunePlan.Extent, of choice: PrunePlan.Choice = .all, _ filter: KernelFilter = KernelFilter()
+        ) throws -> String? {
+            try plan(folder, extent, of: choice, filter).items.first?.reason
+        }
+        #expect(try reason(.intermediates) == "no hit needs its IR")
+        #expect(
+            try reason(.full, of: .all, KernelFilter(name: "k*", arch: "sm_90", olderThan: Age("30d"), hitsBelow: 1))
+                == "whole kernels were asked for, its name fits k*, built for 90, changed 5w ago, 0 hits")
+        #expect(
+            try reason(.full, of: .foreign(GPUSpec.gpus(from: ["sm_80"])))?.contains("built for sm_90") ?? false)
+    }
+
     @Test("what is being written stays: temporaries of both kinds, and young files")
     func busy() throws {
         let folder = try CacheFolder()
@@ -157,13 +315,12 @@ import Testing
         #expect(try folder.names("cache/\(key(1))").count == 5 && folder.names("cache/\(key(2))").count == 5)
     }
 
-    @Test("of kernels that differ in their hash only the newest stays")
+    @Test("of kernels with the same bytes in one cache folder the newest stays")
     func duplicates() throws {
         let folder = try CacheFolder()
         for (number, age) in [(1, 300), (2, 100), (3, 200)] {
             try folder.writeKernel(key(number))
-            let times = Array(repeating: timespec(tv_sec: Int(Timestamp.now.seconds) - age, tv_nsec: 0), count: 2)
-            #expect(utimensat(AT_FDCWD, "\(folder.path)/cache/\(key(number))", times, 0) == 0)
+            try folder.age("cache/\(key(number))", seconds: age)
         }
         // Of another name, target, metadata, size.
         try folder.writeKernel(key(4), name: "other_")
@@ -174,9 +331,71 @@ import Testing
         try folder.write("cache/\(key(8))/kernel.cubin", "larger binary")
         let plan = try plan(folder, .full, of: .duplicates)
         #expect(plan.items.map { $0.kernel.hash } == [key(1), key(3)])
+        #expect(
+            plan.items.allSatisfy {
+                $0.reason == "the same bytes as \(folder.path)/cache/\(key(2)), which stays"
+            })
         #expect(run(plan).kernels == 2)
         #expect(try folder.names("cache") == [2, 4, 5, 6, 7, 8].map(key))
         #expect(try self.plan(folder, .full, of: .duplicates).items.isEmpty)
+    }
+
+    @Test("kernels of other ranks, devices and caches are no duplicates: each is looked for where it lies")
+    func duplicatesElsewhere() throws {
+        let folder = try CacheFolder()
+        let caches = [
+            "torch_compile_cache/0123456789/rank_0_0/triton_cache",
+            "torch_compile_cache/0123456789/rank_1_0/triton_cache",
+            "torch_compile_cache/abcdef0123/rank_0_0/triton_cache", "inductor/triton/0", "inductor/triton/1",
+        ]
+        for cache in caches { try folder.writeKernel(key(1), in: cache) }
+        #expect(try plan(folder, .full, of: .duplicates).items.isEmpty)
+    }
+
+    @Test(
+        "kernels that differ in a byte of any file are no duplicates, and neither are those whose text is gone",
+        arguments: ["cubin", "ttir", "ptx", "none"])
+    func almostDuplicates(file: String) throws {
+        let folder = try CacheFolder()
+        for number in 1...3 { try folder.writeKernel(key(number)) }
+        for number in 2...3 {
+            let place = "cache/\(key(number))/kernel.\(file)"
+            if file == "none" {
+                try folder.remove("cache/\(key(number))/kernel.ttir")
+            } else {
+                try folder.write(place, String(try folder.read(place).dropLast()) + "\(number)")
+            }
+        }
+        #expect(try plan(folder, .full, of: .duplicates).items.isEmpty)
+    }
+
+    @Test("of duplicates one that lies where its hash says stays, however old it is")
+    func copies() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1))
+        for number in [0, 2] { try folder.writeKernel(key(number), hash: key(1)) }
+        try folder.age("cache/\(key(1))", seconds: 1000)
+        let plan = try plan(folder, .full, of: .duplicates)
+        #expect(plan.items.map { String($0.kernel.pathText.suffix(64)) } == [key(0), key(2)])
+        #expect(run(plan).kernels == 2)
+        #expect(try folder.names("cache") == [key(1)])
+    }
+
+    @Test("a duplicate stays where the one that was to stay is gone or was changed in the meantime")
+    func duplicateOfWhatIsGone() throws {
+        let folder = try CacheFolder()
+        for number in 1...2 { try folder.writeKernel(key(number)) }
+        try folder.age("cache/\(key(1))", seconds: 1000)
+        let plan = try plan(folder, .full, of: .duplicates)
+        try folder.remove("cache/\(key(2))")
+        let report = run(plan)
+        #expect(report.kernels == 0 && report.kept.count == 1 && report.failure == nil)
+        #expect(try folder.names("cache/\(key(1))").count == 5)
+        // A file that was written over in its place leaves the directory as it was.
+        try folder.writeKernel(key(2))
+        let other = try self.plan(folder, .full, of: .duplicates)
+        try folder.write("cache/\(key(2))/kernel.cubin", "BINARY")
+        #expect(other.items.count == 1 && run(other).kernels == 0)
     }
 
     @Test("what no GPU can run goes; what it is not known of stays")

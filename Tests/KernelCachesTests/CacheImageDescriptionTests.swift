@@ -19,7 +19,7 @@ struct CacheImageDescriptionTests {
     static func describe(
         _ paths: [String], below folder: String = "c", metadata: (String) -> [UInt8] = { _ in metadata() }
     ) throws -> CacheImageDescription? {
-        let tree = try makeTree(paths)
+        let tree = try makeTree(withBinaries(paths))
         let survey = KernelSurvey(tree)
         let descriptions = survey.entries.map { entry in
             let name = tree.withName(of: entry.directory) { Array($0) }
@@ -109,7 +109,7 @@ struct CacheImageDescriptionTests {
         #expect(summary == image.summary)
         #expect(summary.kind == .vllm && summary.format == format && summary.isReliable == isReliable)
         #expect(summary.targets.map(\.architecture.description) == targets)
-        #expect(summary.bytes == UInt64(files.count))
+        #expect(summary.bytes == UInt64(withBinaries(files).count))
 
         let hashes = files.contains { $0.contains("0123456789") } ? ["0123456789"] : []
         let models = files.contains { $0.contains("/<H>/") } ? [String(repeating: "ab", count: 32)] : []

@@ -80,3 +80,8 @@ func makeTree(_ paths: [String]) throws -> Tree {
     }
     return try builder.build()
 }
+
+/// These paths, and beside each `NAME.json` a `NAME.cubin`, which makes it metadata of Triton in a directory named by a key.
+func withBinaries(_ paths: [String]) -> [String] {
+    paths + paths.filter { $0.hasSuffix(".json") }.map { $0.dropLast(4) + "cubin" }
+}

@@ -57,7 +57,9 @@ struct KernelDescriptionTests {
     @Test(
         "a target that cannot be is none, and the reason is told",
         arguments: [
-            (#"{"name": "k"}"#, "names no target, as before Triton 3.0"),
+            (#"{"name": "k", "num_warps": 4}"#, "names no target, as before Triton 3.0"),
+            (#"{"num_stages": 3}"#, "names no target, as before Triton 3.0"),
+            (#"{"name": "k"}"#, "is no metadata of Triton"), ("{}", "is no metadata of Triton"),
             (#"{"target": null}"#, "has a target that is no object"),
             (#"{"target": ["cuda", 90]}"#, "has a target that is no object"),
             (#"{"target": {"arch": 90}}"#, "names no backend of its target"),

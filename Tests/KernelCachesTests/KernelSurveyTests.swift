@@ -50,37 +50,52 @@ struct KernelSurveyTests {
     }
 
     @Test(
-        "Triton's entries are told by a key or a group, and need metadata",
+        "Triton's entries are told by a group, or by a key and what only Triton writes, and need metadata",
         arguments: [
             // A key of each version.
-            (["\(key)/k.json"], ["triton \(key) k.json"]),
-            (["\(hex64)/k.json"], ["triton \(hex64) k.json"]),
-            (["0123456789abcdef0123456789abcdef/k.json"], ["triton 0123456789abcdef0123456789abcdef k.json"]),
+            (["\(key)/k.json", "\(key)/k.ttir"], ["triton \(key) k.json"]),
+            (["\(hex64)/k.json", "\(hex64)/k.hsaco"], ["triton \(hex64) k.json"]),
             (
-                ["_lh4AAuyMTqUkeDdbq3E2zylW_3RV-oQj7KKwx7BUmE/k.json"],
+                ["0123456789abcdef0123456789abcdef/k.json", "0123456789abcdef0123456789abcdef/k.cubin"],
+                ["triton 0123456789abcdef0123456789abcdef k.json"]
+            ),
+            (
+                [
+                    "_lh4AAuyMTqUkeDdbq3E2zylW_3RV-oQj7KKwx7BUmE/k.json",
+                    "_lh4AAuyMTqUkeDdbq3E2zylW_3RV-oQj7KKwx7BUmE/k.source",
+                ],
                 ["triton _lh4AAuyMTqUkeDdbq3E2zylW_3RV-oQj7KKwx7BUmE k.json"]
             ),
+            (["\(key)/k.json", "\(key)/__grp__k.json"], ["triton \(key) k.json"]),
+            // Names that others give as well: data sets of Hugging Face, TileLang, autotuning of FlashInfer.
+            (["\(key)/k.json"], []), (["\(hex64)/dataset_info.json", "\(hex64)/json-train.arrow"], []),
+            (["\(hex64)/params.json", "\(hex64)/manifest.json", "\(hex64)/kernel.cubin"], []),
+            (["\(hex64)/metadata.json", "\(hex64)/kernel.cubin"], []), (["\(hex64)/autotune_configs.json"], []),
+            (["\(key)/k.json", "\(key)/kk.ttir", "\(key)/k.ttir/"], []),
             // Any name, with a group.
             (["mine/k.json", "mine/__grp__k.json"], ["triton mine k.json"]),
             (["mine/k.json", "mine/k.cubin"], []),
             // In any place, as Inductor has them.
-            (["inductor_cache/triton/0/\(key)/k.json"], ["triton inductor_cache/triton/0/\(key) k.json"]),
+            (
+                ["inductor_cache/triton/0/\(key)/k.json", "inductor_cache/triton/0/\(key)/k.ptx"],
+                ["triton inductor_cache/triton/0/\(key) k.json"]
+            ),
             // Without a target.
             (["\(key)/"], []), (["\(key)/__triton_launcher.so"], []), (["\(key)/k.autotune.json"], []),
             (["\(key)/__grp__k.json"], []), (["\(key)/k.cubin"], []), (["\(key)/tmp.pid_1_2/k.json"], []),
             (["\(key)/.json"], []), (["\(key)/k.json -> ../elsewhere"], []), (["\(key)/k.json/"], []),
             // A write that was cut off does not matter.
-            (["\(key)/k.json", "\(key)/tmp.pid_1_2/x"], ["triton \(key) k.json"]),
+            (["\(key)/k.json", "\(key)/k.ttir", "\(key)/tmp.pid_1_2/x"], ["triton \(key) k.json"]),
             // The kernel that has a group; two of them are none that one could judge.
             (["\(key)/a.json", "\(key)/k.json", "\(key)/__grp__k.json"], ["triton \(key) k.json a.json"]),
-            (["\(key)/a.json", "\(key)/k.json"], ["triton \(key) a.json k.json opaque"]),
+            (["\(key)/a.json", "\(key)/k.json", "\(key)/k.llir"], ["triton \(key) k.json a.json opaque"]),
             (
                 ["mine/a.json", "mine/k.json", "mine/__grp__k.json", "mine/__grp__a.json"],
                 ["triton mine a.json k.json opaque"]
             ),
             // A place that holds entries is none, even with stray files in it.
             (
-                ["c/k.json", "c/__grp__k.json", "c/\(key)/k.json"],
+                ["c/k.json", "c/__grp__k.json", "c/\(key)/k.json", "c/\(key)/k.amdgcn"],
                 ["triton c/\(key) k.json"]
             ),
             (["k.json", "__grp__k.json"], []),
@@ -107,7 +122,9 @@ struct KernelSurveyTests {
                 [
                     "\(rank)/computation_graph.py", "\(rank)/transformed_code.py", "\(rank)/vllm_compile_cache.py",
                     "\(rank)/inductor_cache/47/x.py", "\(rank)/triton_cache/\(key)/k.json",
+                    "\(rank)/triton_cache/\(key)/k.cubin",
                     "\(rank)/inductor_cache/triton/0/\(other)/k.json",
+                    "\(rank)/inductor_cache/triton/0/\(other)/k.cubin",
                 ],
                 [
                     "vllm torch_compile_cache/d4ec7c2a7d parts [1, 2]", "triton \(rank)/triton_cache/\(key) k.json",
@@ -115,12 +132,18 @@ struct KernelSurveyTests {
                 ]
             ),
             (
-                ["\(rank)/backbone/artifact_compile_range_1_2048_subgraph_0", "\(rank)/triton_cache/\(key)/k.json"],
+                [
+                    "\(rank)/backbone/artifact_compile_range_1_2048_subgraph_0", "\(rank)/triton_cache/\(key)/k.json",
+                    "\(rank)/triton_cache/\(key)/k.cubin",
+                ],
                 ["vllm torch_compile_cache/d4ec7c2a7d opaque parts [1]", "triton \(rank)/triton_cache/\(key) k.json"]
             ),
             // The second rank's kernels are not known.
             (
-                ["\(rank)/triton_cache/\(key)/k.json", "torch_compile_cache/d4ec7c2a7d/rank_1_0/inductor_cache/x"],
+                [
+                    "\(rank)/triton_cache/\(key)/k.json", "\(rank)/triton_cache/\(key)/k.cubin",
+                    "torch_compile_cache/d4ec7c2a7d/rank_1_0/inductor_cache/x",
+                ],
                 ["vllm torch_compile_cache/d4ec7c2a7d opaque parts [1]", "triton \(rank)/triton_cache/\(key) k.json"]
             ),
             (
@@ -136,6 +159,7 @@ struct KernelSurveyTests {
                 [
                     "torch_compile_cache/torch_aot_compile/\(hex64)/rank_0_0/model",
                     "torch_compile_cache/torch_aot_compile/\(hex64)/inductor_cache/triton/0/\(key)/k.json",
+                    "torch_compile_cache/torch_aot_compile/\(hex64)/inductor_cache/triton/0/\(key)/k.cubin",
                 ],
                 [
                     "vllm torch_compile_cache/torch_aot_compile/\(hex64) opaque parts [1]",
@@ -173,7 +197,8 @@ struct KernelSurveyTests {
     @Test("the innermost entry holds what is in it")
     func innermost() throws {
         let tree = try makeTree([
-            "\(Self.rank)/triton_cache/\(Self.key)/k.json", "\(Self.rank)/vllm_compile_cache.py", "x/y",
+            "\(Self.rank)/triton_cache/\(Self.key)/k.json", "\(Self.rank)/triton_cache/\(Self.key)/k.cubin",
+            "\(Self.rank)/vllm_compile_cache.py", "x/y",
         ])
         let survey = KernelSurvey(tree)
         let holder = { (path: String) -> KernelEntry.Kind? in
@@ -190,7 +215,8 @@ struct KernelSurveyTests {
 
     @Test("only the first bytes of a binary are asked for")
     func bytes() throws {
-        let survey = KernelSurvey(try makeTree(["kernel.a.00/kernel.cubin", "\(Self.key)/k.json"]))
+        let survey = KernelSurvey(
+            try makeTree(["kernel.a.00/kernel.cubin", "\(Self.key)/k.json", "\(Self.key)/k.ttir"]))
         #expect(Set(survey.entries.map(\.metadataBytes)) == [64, nil])
     }
 

@@ -99,7 +99,7 @@ struct VerdictTests {
     static func outcomes(
         _ paths: [String], _ metadata: [[UInt8]?], on gpus: [String]
     ) throws -> [String: Verdict.Outcome] {
-        let tree = try makeTree(paths)
+        let tree = try makeTree(withBinaries(paths))
         let survey = KernelSurvey(tree)
         var rest = metadata[...]
         let descriptions = survey.entries.map { entry -> KernelDescription? in

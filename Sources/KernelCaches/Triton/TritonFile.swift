@@ -8,7 +8,17 @@ package enum TritonFile {
 
     /// What is loaded into the GPU.
     package static func isBinary(_ name: some BidirectionalCollection<UInt8>) -> Bool {
-        hasEnding(name, ".cubin") || hasEnding(name, ".hsaco")
+        binaries.contains { hasEnding(name, $0) }
+    }
+
+    /// What the kernel was compiled from: its text, with types and constants.
+    package static func isSource(_ name: some BidirectionalCollection<UInt8>) -> Bool {
+        hasEnding(name, ".source") || hasEnding(name, ".ttir")
+    }
+
+    /// NAME of `NAME.cubin`, `NAME.ttir` and the like: beside a `NAME.json` only Triton writes them. nil for all else.
+    package static func kernelName(of name: some BidirectionalCollection<UInt8>) -> [UInt8]? {
+        (intermediates + binaries).first { hasEnding(name, $0) }.map { Array(name.dropLast($0.utf8.count)) }
     }
 
     /// `__grp__NAME.json`: the files of an entry. Written last; the entry is complete when it is there.
@@ -30,18 +40,23 @@ package enum TritonFile {
     /// A write that is under way, or was when its process was killed: `tmp.pid_…` directories since Triton 3.2,
     /// `FILE.tmp.pid_…` before.
     package static func isTemporary(_ name: some BidirectionalCollection<UInt8>) -> Bool {
-        if name.starts(with: "tmp.pid_".utf8) { return true }
+        name.starts(with: "tmp.pid_".utf8) || fileName(ofTemporary: name) != nil
+    }
+
+    /// FILE of `FILE.tmp.pid_…`; nil for all else.
+    static func fileName<Name: BidirectionalCollection<UInt8>>(ofTemporary name: Name) -> Name.SubSequence? {
         var rest = name[...]
         while let dot = rest.firstIndex(of: UInt8(ascii: ".")) {
-            if rest[dot...].starts(with: ".tmp.pid_".utf8) { return true }
+            if rest[dot...].starts(with: ".tmp.pid_".utf8) { return name[..<dot] }
             rest = rest[rest.index(after: dot)...]
         }
-        return false
+        return nil
     }
 
     static let groupPrefix = "__grp__"
 
     private static let intermediates = [".ttir", ".ttgir", ".llir", ".source", ".ptx", ".amdgcn", ".glir"]
+    private static let binaries = [".cubin", ".hsaco"]
     private static let launchers = ["__triton_launcher", "cuda_utils", "hip_utils"]
 
     /// Whether `name` is something and then `ending`.
