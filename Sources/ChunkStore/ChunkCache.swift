@@ -130,9 +130,6 @@ package final class ChunkCache: ContentSink {
         }
     }
 
-    /// A file of the file system that the cache's files are on.
-    package var sampleFile: OwnedDescriptor? { directory.sampleFile() }
-
     /// Bytes of a content that are local. Cheap enough for `ls -lR`, once the cache is scanned.
     package func localBytes(of id: BlobID, size: UInt64) -> UInt64 {
         if size == 0 { return 0 }

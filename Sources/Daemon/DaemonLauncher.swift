@@ -107,7 +107,9 @@ package struct DaemonLauncher: Sendable {
         } else {
             posix_spawn_file_actions_adddup2(&actions, ready, Self.readyDescriptor)
         }
-        posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_APPEND, 0o600)
+        // A disk that is full or fails is told of by the daemon, not kept from it.
+        let canLog = (try? OwnedDescriptor.open(log, O_WRONLY | O_CREAT | O_APPEND)) != nil
+        posix_spawn_file_actions_addopen(&actions, 2, canLog ? log : "/dev/null", O_WRONLY | O_APPEND, 0)
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
