@@ -45,10 +45,10 @@ extension Blob {
     /// - Parameters:
     ///   - source: where it came from.
     ///   - room: of which the chunk may take its part; nil: there is none.
-    /// - Returns: whether it could be kept, or nobody needs it.
+    /// - Returns: why it could not be kept; nil where it is, or nobody needs it.
     func store(
         _ chunk: Int, _ buffer: MemoryBuffer, from source: any ByteSource, _ room: Reservation?
-    ) -> Bool {
+    ) -> MCFSError? {
         let isWanted = state.withLock { state in
             if !state.isComplete && !state.present[chunk] {
                 state.sources.insert(ObjectIdentifier(source))
@@ -57,27 +57,26 @@ extension Blob {
             state.claimed.remove(chunk)
             return false
         }
-        guard isWanted else { return true }
+        guard isWanted else { return nil }
         if grid.chunkCount == 1 {
             if var hasher = ContentHasher(id, size: key.size) {
                 hasher.update(UnsafeRawBufferPointer(buffer.bytes))
                 guard hasher.digest() == id.bytes else {
                     state.withLock { $0.claimed.remove(chunk) }
                     foundWrong()
-                    return true
+                    return nil
                 }
             }
             return adopt(.bytes(buffer), room)
         }
-        guard room != nil, mayKeep else { return false }
+        if let error = hindrance(room) { return error }
         do throws(Errno) {
             let (file, map) = try fileForWriting()
             try file.descriptor.write(UnsafeRawBufferPointer(buffer.bytes), at: grid.range(of: chunk).lowerBound)
             let others = state.withLock { $0.present.byte(holding: chunk) }
             try map.record(chunk, byte: others | 1 << UInt8(chunk & 7))
         } catch {
-            couldNotKeep(error, "write to")
-            return false
+            return couldNotKeep(error, "write to")
         }
         let (ready, bytes, diskBytes, hashes) = state.withLock { state in
             state.present.insert(chunk)
@@ -92,10 +91,21 @@ extension Blob {
         context.dirty.add(key)
         answer(ready, holding: (chunk, buffer))
         if hashes { hashLater() }
-        return true
+        return nil
     }
 
-    private var mayKeep: Bool { state.withLock { !$0.isUnreadable } }
+    /// Why nothing can be kept, whatever the disk says.
+    private func hindrance(_ room: Reservation?) -> MCFSError? {
+        if room == nil {
+            return MCFSError(
+                .noSpace,
+                "the cache is full of what may not go: raise --cache-size, or allow more of it to go with 'mcfs unpin'")
+        }
+        guard state.withLock({ $0.isUnreadable }) else { return nil }
+        return MCFSError(
+            .localIO,
+            "cannot keep \(id): its files in the cache directory \(context.directory.path) cannot be looked at")
+    }
 
     /// The partial file and its map, made where they are not there.
     private func fileForWriting() throws(Errno) -> (file: StoredFile, map: MapFile) {
@@ -152,14 +162,14 @@ extension Blob {
 
     /// Takes over a whole content whose digest is right, if it has one.
     ///
-    /// - Returns: whether it could be kept, or is there.
-    func adopt(_ whole: Whole, _ room: Reservation?) -> Bool {
+    /// - Returns: why it could not be kept; nil where it is there.
+    func adopt(_ whole: Whole, _ room: Reservation?) -> MCFSError? {
         let directory = context.directory
         if state.withLock({ $0.isComplete }) {
             if case .file(_, let temporary) = whole { directory.remove(temporary) }
-            return true
+            return nil
         }
-        guard room != nil, mayKeep else { return false }
+        if let error = hindrance(room) { return error }
         // Under a name of its own until it is whole: a short file must not pass for a content.
         let descriptor: OwnedDescriptor
         let temporary: String
@@ -175,8 +185,7 @@ extension Blob {
             try directory.rename(temporary, directory.fresh(id))
         } catch {
             directory.remove("tmp/\(id).\(key.size)")
-            couldNotKeep(error, "write to")
-            return false
+            return couldNotKeep(error, "write to")
         }
         let file = StoredFile(descriptor, space: context.space)
         let (ready, old) = state.withLock { state in
@@ -201,13 +210,13 @@ extension Blob {
         } else {
             answer(ready)
         }
-        return true
+        return nil
     }
 
     /// The same from outside of the writer; blocks until it is done.
     func adoptAndWait(_ whole: Whole, _ room: Reservation?) {
         writeAndWait { [self] in
-            if !adopt(whole, room), case .file(_, let temporary) = whole { context.directory.remove(temporary) }
+            if adopt(whole, room) != nil, case .file(_, let temporary) = whole { context.directory.remove(temporary) }
         }
     }
 
@@ -419,9 +428,11 @@ extension Blob {
         case folder(String)
     }
 
-    private func couldNotKeep(_ error: Errno, _ what: String) {
-        context.observer?.couldNotKeep(
-            key, MCFSError(localIO: "\(what) the cache directory \(context.directory.path)", error))
+    @discardableResult
+    private func couldNotKeep(_ error: Errno, _ what: String) -> MCFSError {
+        let error = MCFSError(localIO: "\(what) the cache directory \(context.directory.path)", error)
+        context.observer?.couldNotKeep(key, error)
+        return error
     }
 
     private func noteSynced(_ unsynced: Unsynced) throws(Errno) -> Noted? {

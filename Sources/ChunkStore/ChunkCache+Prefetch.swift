@@ -11,8 +11,8 @@ extension ChunkCache {
 
     /// Makes `contents` local and blocks until that is done, failed or cancelled. `progress` gets bytes.
     ///
-    /// - Throws: the first error that retries did not mend, after the rest was tried; `noSpace` where the cache's bound is too small for them;
-    ///   `cancelled`.
+    /// - Throws: the first error that retries did not mend, after the rest was tried; at once `noSpace` where the cache's bound is too small
+    ///   for them or its disk is full; `cancelled`.
     package func prefetch(
         _ contents: [FileContent], progress: any ProgressReporter, isCancelled: @escaping @Sendable () -> Bool
     ) throws(MCFSError) {
@@ -32,6 +32,8 @@ extension ChunkCache {
                 progress.report(phase: "fetching", done: localBytes(of: contents), total: total)
                 return isCancelled()
             }
+            // It is no use to fetch what cannot be kept.
+            if let error, error.isFullDisk { throw error }
             let now = localBytes(of: contents)
             if now > local {
                 local = now
@@ -84,6 +86,7 @@ extension ChunkCache {
             schedule(jobs)
             if isCancelled() { throw MCFSError(.cancelled, "the prefetch was cancelled") }
             try waitUntilRunning(atMost: Self.jobsAheadMax)
+            if state.withLock({ $0.error?.isFullDisk ?? false }) { break }
         }
         try waitUntilRunning(atMost: 0)
         return state.withLock { $0.error }
@@ -111,4 +114,9 @@ extension ChunkCache {
     }
 
     private static func sum(_ contents: [FileContent]) -> UInt64 { contents.clampedSum { $0.size } }
+}
+
+extension MCFSError {
+    /// Not the cache's bound, below which there may be room again.
+    fileprivate var isFullDisk: Bool { code == .noSpace && cause is Errno }
 }
