@@ -23,7 +23,7 @@ package final class CacheLock: Sendable {
         do { lock = try OwnedDescriptor.open(path + "/lock", O_RDWR | O_CREAT) } catch {
             throw MCFSError(making: "the lock", inCacheDirectory: path, error)
         }
-        guard flock(lock.rawValue, LOCK_EX | LOCK_NB) == 0 else {
+        guard Self.take(lock) else {
             let owner = String(decoding: (try? SmallFile.read(path + "/lock", bytesMax: 100)) ?? [], as: UTF8.self)
             let process = owner.split(whereSeparator: \.isWhitespace).first.map { " (process \($0))" } ?? ""
             throw MCFSError(
@@ -34,6 +34,30 @@ package final class CacheLock: Sendable {
         // Only messages name it: a disk that is full is no reason to stop.
         try? SmallFile.write("\(getpid())\n", to: lock)
         try Self.checkVersion(path)
+    }
+
+    /// Another daemon's is held for long; who only looks (`isHeld`) has it for an instant.
+    private static func take(_ lock: OwnedDescriptor) -> Bool {
+        for _ in 0..<10 {
+            if flock(lock.rawValue, LOCK_EX | LOCK_NB) == 0 { return true }
+            usleep(10_000)
+        }
+        return false
+    }
+
+    /// Whether a live daemon owns a cache directory, whether or not it answers.
+    ///
+    /// - Throws: where that cannot be told.
+    static func isHeld(_ path: String) throws(MCFSError) -> Bool {
+        do throws(Errno) {
+            let lock = try OwnedDescriptor.open(path + "/lock", O_RDONLY)
+            return flock(lock.rawValue, LOCK_SH | LOCK_NB) != 0
+        } catch {
+            if error == .noEntry || error.rawValue == ENOTDIR { return false }
+            var failure = MCFSError(localIO: "tell whether a daemon serves the cache directory \(path)", error)
+            if error.rawValue == EACCES { failure.code = .unauthorized }
+            throw failure
+        }
     }
 
     private static func checkVersion(_ path: String) throws(MCFSError) {
