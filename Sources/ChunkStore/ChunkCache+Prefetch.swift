@@ -48,6 +48,10 @@ extension ChunkCache {
             usleep(50_000)
         }
         progress.report(phase: "fetching", done: total, total: total)
+        if let content = contents.first(where: { !$0.id.fits(size: $0.size) }) {
+            throw MCFSError(
+                .corrupt, "\(content.id) has \(content.size) bytes, says its origin, which is not what it is")
+        }
     }
 
     private func isLocal(_ content: FileContent) -> Bool {
