@@ -106,7 +106,7 @@ package final class ChunkCache: ContentSink {
 
     /// Of what is known so far, while the cache is being scanned after its start.
     package var usage: CacheUsage {
-        CacheUsage(bytesUsed: space.used, bytesMax: configuration.bytesMax, bytesPinned: space.pinnedBytes)
+        CacheUsage(bytesUsed: space.used, bytesPinned: space.pinnedBytes)
     }
 
     /// Whether all that earlier starts left is known. Before, what is local is looked up on the disk.
