@@ -165,10 +165,7 @@ extension Blob {
     /// - Returns: why it could not be kept; nil where it is there.
     func adopt(_ whole: Whole, _ room: Reservation?) -> MCFSError? {
         let directory = context.directory
-        if state.withLock({ $0.isComplete }) {
-            if case .file(_, let temporary) = whole { directory.remove(temporary) }
-            return nil
-        }
+        if state.withLock({ $0.isComplete }) { return nil }
         if let error = hindrance(room) { return error }
         // Under a name of its own until it is whole: a short file must not pass for a content.
         let descriptor: OwnedDescriptor
@@ -216,7 +213,9 @@ extension Blob {
     /// The same from outside of the writer; blocks until it is done.
     func adoptAndWait(_ whole: Whole, _ room: Reservation?) {
         writeAndWait { [self] in
-            if adopt(whole, room) != nil, case .file(_, let temporary) = whole { context.directory.remove(temporary) }
+            _ = adopt(whole, room)
+            // Where it was not taken over it is still there.
+            if case .file(_, let temporary) = whole { context.directory.remove(temporary) }
         }
     }
 
