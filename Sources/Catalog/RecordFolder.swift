@@ -68,7 +68,9 @@ final class RecordFolder: Sendable {
             _ = try retryingOnInterrupt { fsync(handle.rawValue) }
         } catch {
             unlinkat(handle.rawValue, temporary, 0)
-            throw MCFSError(localIO: "write \(directory)/\(name)\(suffix)", error)
+            var failure = MCFSError(localIO: "write \(directory)/\(name)\(suffix)", error)
+            if failure.code == .noSpace { failure.message += "; free space or inodes on its disk" }
+            throw failure
         }
         touch(name)
     }

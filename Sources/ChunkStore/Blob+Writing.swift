@@ -2,7 +2,7 @@ internal import Glibc
 import MCFSCore
 import Synchronization
 
-/// How chunks get into the file, and the file gets complete, synced, and gone. All of it runs as the writer.
+/// How chunks get into the file, and the file gets complete and gone. All of it runs as the writer.
 extension Blob {
     /// Runs `work` as this content's writer: now, on this thread, or after what is being done, on the thread that does it.
     func write(_ work: @escaping @Sendable () -> Void) {
@@ -26,7 +26,7 @@ extension Blob {
     }
 
     /// The same, and waits for it. Never from work of another content's writer.
-    private func writeAndWait<Result: Sendable>(_ work: @escaping @Sendable () -> Result) -> Result {
+    func writeAndWait<Result: Sendable>(_ work: @escaping @Sendable () -> Result) -> Result {
         let done = Guarded(Result?.none)
         write {
             let result = work()
@@ -45,10 +45,10 @@ extension Blob {
     /// - Parameters:
     ///   - source: where it came from.
     ///   - room: of which the chunk may take its part; nil: there is none.
-    /// - Returns: whether it could be kept, or nobody needs it.
+    /// - Returns: why it could not be kept; nil where it is, or nobody needs it.
     func store(
         _ chunk: Int, _ buffer: MemoryBuffer, from source: any ByteSource, _ room: Reservation?
-    ) -> Bool {
+    ) -> MCFSError? {
         let isWanted = state.withLock { state in
             if !state.isComplete && !state.present[chunk] {
                 state.sources.insert(ObjectIdentifier(source))
@@ -57,27 +57,26 @@ extension Blob {
             state.claimed.remove(chunk)
             return false
         }
-        guard isWanted else { return true }
+        guard isWanted else { return nil }
         if grid.chunkCount == 1 {
             if var hasher = ContentHasher(id, size: key.size) {
                 hasher.update(UnsafeRawBufferPointer(buffer.bytes))
                 guard hasher.digest() == id.bytes else {
                     state.withLock { $0.claimed.remove(chunk) }
                     foundWrong()
-                    return true
+                    return nil
                 }
             }
             return adopt(.bytes(buffer), room)
         }
-        guard room != nil, mayKeep else { return false }
+        if let error = hindrance(room) { return error }
         do throws(Errno) {
             let (file, map) = try fileForWriting()
             try file.descriptor.write(UnsafeRawBufferPointer(buffer.bytes), at: grid.range(of: chunk).lowerBound)
             let others = state.withLock { $0.present.byte(holding: chunk) }
             try map.record(chunk, byte: others | 1 << UInt8(chunk & 7))
         } catch {
-            couldNotKeep(error, "write to")
-            return false
+            return couldNotKeep(error, "write to")
         }
         let (ready, bytes, diskBytes, hashes) = state.withLock { state in
             state.present.insert(chunk)
@@ -92,10 +91,21 @@ extension Blob {
         context.dirty.add(key)
         answer(ready, holding: (chunk, buffer))
         if hashes { hashLater() }
-        return true
+        return nil
     }
 
-    private var mayKeep: Bool { state.withLock { !$0.isUnreadable } }
+    /// Why nothing can be kept, whatever the disk says.
+    private func hindrance(_ room: Reservation?) -> MCFSError? {
+        if room == nil {
+            return MCFSError(
+                .noSpace,
+                "the cache is full of what may not go: raise --cache-size, or allow more of it to go with 'mcfs unpin'")
+        }
+        guard state.withLock({ $0.isUnreadable }) else { return nil }
+        return MCFSError(
+            .localIO,
+            "cannot keep \(id): its files in the cache directory \(context.directory.path) cannot be looked at")
+    }
 
     /// The partial file and its map, made where they are not there.
     private func fileForWriting() throws(Errno) -> (file: StoredFile, map: MapFile) {
@@ -152,14 +162,11 @@ extension Blob {
 
     /// Takes over a whole content whose digest is right, if it has one.
     ///
-    /// - Returns: whether it could be kept, or is there.
-    func adopt(_ whole: Whole, _ room: Reservation?) -> Bool {
+    /// - Returns: why it could not be kept; nil where it is there.
+    func adopt(_ whole: Whole, _ room: Reservation?) -> MCFSError? {
         let directory = context.directory
-        if state.withLock({ $0.isComplete }) {
-            if case .file(_, let temporary) = whole { directory.remove(temporary) }
-            return true
-        }
-        guard room != nil, mayKeep else { return false }
+        if state.withLock({ $0.isComplete }) { return nil }
+        if let error = hindrance(room) { return error }
         // Under a name of its own until it is whole: a short file must not pass for a content.
         let descriptor: OwnedDescriptor
         let temporary: String
@@ -175,8 +182,7 @@ extension Blob {
             try directory.rename(temporary, directory.fresh(id))
         } catch {
             directory.remove("tmp/\(id).\(key.size)")
-            couldNotKeep(error, "write to")
-            return false
+            return couldNotKeep(error, "write to")
         }
         let file = StoredFile(descriptor, space: context.space)
         let (ready, old) = state.withLock { state in
@@ -201,13 +207,15 @@ extension Blob {
         } else {
             answer(ready)
         }
-        return true
+        return nil
     }
 
     /// The same from outside of the writer; blocks until it is done.
     func adoptAndWait(_ whole: Whole, _ room: Reservation?) {
         writeAndWait { [self] in
-            if !adopt(whole, room), case .file(_, let temporary) = whole { context.directory.remove(temporary) }
+            _ = adopt(whole, room)
+            // Where it was not taken over it is still there.
+            if case .file(_, let temporary) = whole { context.directory.remove(temporary) }
         }
     }
 
@@ -354,7 +362,7 @@ extension Blob {
     /// Goes back to an empty file.
     ///
     /// - Parameter dropsMemory: also what reads have taken into memory.
-    private func reset(dropsMemory: Bool = false) {
+    func reset(dropsMemory: Bool = false) {
         context.remove(key)
         let (old, diskBytes) = state.withLock { state in
             context.losesUnchecked(key)
@@ -377,105 +385,17 @@ extension Blob {
     }
 
     /// What waits for chunks that were there must ask for them again.
-    private func wantAgain(_ state: inout State) {
+    func wantAgain(_ state: inout State) {
         for read in state.reads {
             read.missing = Set(grid.chunks(overlapping: read.range)).subtracting(read.inMemory)
             read.awaitsVerdict = false
         }
     }
 
-    // MARK: Synced
-
-    /// What a sync of the file makes last.
-    struct Unsynced: Sendable {
-        let file: StoredFile
-        let present: Bitmap
-    }
-
-    /// What is there now and may not be on disk; nil: nothing.
-    var unsynced: Unsynced? {
-        state.withLock { state in
-            state.file.map { Unsynced(file: $0, present: state.present) }
-        }
-    }
-
-    /// The file was synced after `unsynced` was asked: notes it, and gives a complete content its name.
-    ///
-    /// - Returns: what must be synced for that to last.
-    func wasSynced(_ unsynced: Unsynced) -> Noted? {
-        writeAndWait { [self] in
-            do throws(Errno) { return try noteSynced(unsynced) } catch {
-                // Nothing is lost: it is only not known to last, and is tried again.
-                couldNotKeep(error, "write to")
-                context.dirty.add(key)
-                return nil
-            }
-        }
-    }
-
-    enum Noted: Sendable {
-        case map(MapFile)
-        /// Of `blobs`, with a new name in it.
-        case folder(String)
-    }
-
-    private func couldNotKeep(_ error: Errno, _ what: String) {
-        context.observer?.couldNotKeep(
-            key, MCFSError(localIO: "\(what) the cache directory \(context.directory.path)", error))
-    }
-
-    private func noteSynced(_ unsynced: Unsynced) throws(Errno) -> Noted? {
-        let directory = context.directory
-        let (isCurrent, map, isComplete) = state.withLock { ($0.file === unsynced.file, $0.map, $0.isComplete) }
-        guard isCurrent else { return nil }
-        let name = CacheDirectory.blob(id)
-        if let map {
-            guard isComplete, unsynced.present.isFull else {
-                let hash = unsynced.file.hashing?.saved
-                try map.recordSynced(
-                    unsynced.present, hash: hash.flatMap { unsynced.present.containsAll(0..<$0.count) ? $0 : nil })
-                return .map(map)
-            }
-            try directory.rename(CacheDirectory.partial(key), name)
-            directory.remove(CacheDirectory.map(key))
-            state.withLock { $0.map = nil }
-            context.space.set(key, bytes: key.size, diskBytes: Space.diskBytes(key.size))
-        } else {
-            guard isComplete, directory.status(directory.fresh(id)) != nil else { return nil }
-            try directory.rename(directory.fresh(id), name)
-        }
-        return .folder(CacheDirectory.blobFolder(id))
-    }
-
-    /// A sync failed: what was written since the last one may not be there any more.
-    func couldNotSync(_ unsynced: Unsynced, _ error: Errno) {
-        writeAndWait { [self] in
-            guard state.withLock({ $0.file === unsynced.file }) else { return }
-            couldNotKeep(error, "sync")
-            goBackToSynced()
-            if isAwaited { context.observer?.wantsChunks(key) }
-        }
-    }
-
-    /// Forgets what is not known to be on the disk. Who has the file open keeps what the page cache has.
-    private func goBackToSynced() {
-        // Whoever was given a whole file must not see it change.
-        let (file, map) = state.withLock { $0.isComplete || $0.mapIsForeign ? (nil, nil) : ($0.file, $0.map) }
-        guard let file, let map, let synced = try? map.synced, synced.population > 0,
-            (try? map.takeOver(synced, in: context.directory)) != nil
-        else { return reset() }
-        // Hashed anew: what comes again may not be what was hashed.
-        let again = StoredFile(
-            file.descriptor, space: context.space, hashing: StoredFile.Hashing(id, size: key.size))
-        let (bytes, diskBytes) = state.withLock { state in
-            context.losesUnchecked(key)
-            state.file = again
-            state.present = synced
-            state.unhashed = [:]
-            wantAgain(&state)
-            return (localBytes(of: state), bytesOnDisk(of: state))
-        }
-        context.space.set(key, bytes: bytes, diskBytes: diskBytes)
-        judgeLoaded()
+    @discardableResult
+    func couldNotKeep(_ error: Errno, _ what: String) -> MCFSError {
+        let error = MCFSError(localIO: "\(what) the cache directory \(context.directory.path)", error)
+        context.observer?.couldNotKeep(key, error)
+        return error
     }
 }

@@ -67,6 +67,5 @@ package struct CacheStatistics: Sendable {
 
 package struct CacheUsage: Sendable {
     package var bytesUsed: UInt64
-    package var bytesMax: UInt64
     package var bytesPinned: UInt64
 }

@@ -25,8 +25,9 @@ struct CacheDirectory: Sendable {
         do throws(Errno) {
             root = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
             self.token = token ?? MountToken(of: root)
-            for area in ["blobs", "fresh", "partial", "unproven", "tmp"] { try Self.makeDirectory(area, in: root) }
-            try Self.makeDirectory("fresh/\(self.token.text)", in: root)
+            // Nothing is made: there may be no room until something was removed.
+            for area in ["blobs", "fresh", "partial", "unproven", "tmp"] { try Self.clear(area, in: root) }
+            try Self.clear("fresh/\(self.token.text)", in: root)
             for area in ["blobs", "partial"] {
                 var names: [String] = []
                 forEachName(in: area) { names.append("\(area)/\($0)") }
@@ -35,12 +36,6 @@ struct CacheDirectory: Sendable {
         } catch {
             throw MCFSError(localIO: "use the cache directory \(path)", error)
         }
-    }
-
-    private static func makeDirectory(_ name: String, in root: OwnedDescriptor) throws(Errno) {
-        try clear(name, in: root)
-        if mkdirat(root.rawValue, name, 0o700) == 0 || errno == EEXIST { return }
-        throw Errno.current
     }
 
     /// Takes away what stands in the place of a folder and is none.
@@ -110,8 +105,18 @@ struct CacheDirectory: Sendable {
     private func makingFolder<Result>(of name: String, _ body: () throws(Errno) -> Result) throws(Errno) -> Result {
         do throws(Errno) { return try body() } catch {
             guard error == .noEntry, let slash = name.lastIndex(of: "/") else { throw error }
-            try Self.makeDirectory(String(name[..<slash]), in: root)
+            try makeFolder(String(name[..<slash]))
             return try body()
+        }
+    }
+
+    private func makeFolder(_ name: String) throws(Errno) {
+        try Self.clear(name, in: root)
+        try makingFolder(of: name) { () throws(Errno) in
+            do throws(Errno) { _ = try retryingOnInterrupt { mkdirat(root.rawValue, name, 0o700) } } catch {
+                // Another thread was faster.
+                if error != .exists { throw error }
+            }
         }
     }
 
@@ -161,12 +166,5 @@ struct CacheDirectory: Sendable {
     func touch(_ descriptor: OwnedDescriptor) {
         let times = [timespec(tv_sec: 0, tv_nsec: mcfs_utime_now), timespec(tv_sec: 0, tv_nsec: mcfs_utime_omit)]
         _ = futimens(descriptor.rawValue, times)
-    }
-
-    /// A file of the file system that the cache's files are on; without a name.
-    func sampleFile() -> OwnedDescriptor? {
-        if let file = try? OwnedDescriptor.open("tmp", at: root, O_RDWR | mcfs_o_tmpfile) { return file }
-        defer { remove("tmp/sample") }
-        return try? open("tmp/sample", O_RDWR | O_CREAT)
     }
 }

@@ -11,8 +11,8 @@ extension ChunkCache {
 
     /// Makes `contents` local and blocks until that is done, failed or cancelled. `progress` gets bytes.
     ///
-    /// - Throws: the first error that retries did not mend, after the rest was tried; `noSpace` where the cache's bound is too small for them;
-    ///   `cancelled`.
+    /// - Throws: the first error that retries did not mend, after the rest was tried; at once `noSpace` where the cache's bound is too small
+    ///   for them or its disk is full; `cancelled`.
     package func prefetch(
         _ contents: [FileContent], progress: any ProgressReporter, isCancelled: @escaping @Sendable () -> Bool
     ) throws(MCFSError) {
@@ -32,6 +32,8 @@ extension ChunkCache {
                 progress.report(phase: "fetching", done: localBytes(of: contents), total: total)
                 return isCancelled()
             }
+            // It is no use to fetch what cannot be kept.
+            if let error, error.isFullDisk { throw error }
             let now = localBytes(of: contents)
             if now > local {
                 local = now
@@ -46,6 +48,10 @@ extension ChunkCache {
             usleep(50_000)
         }
         progress.report(phase: "fetching", done: total, total: total)
+        if let content = contents.first(where: { !$0.id.fits(size: $0.size) }) {
+            throw MCFSError(
+                .corrupt, "\(content.id) has \(content.size) bytes, says its origin, which is not what it is")
+        }
     }
 
     private func isLocal(_ content: FileContent) -> Bool {
@@ -84,6 +90,7 @@ extension ChunkCache {
             schedule(jobs)
             if isCancelled() { throw MCFSError(.cancelled, "the prefetch was cancelled") }
             try waitUntilRunning(atMost: Self.jobsAheadMax)
+            if state.withLock({ $0.error?.isFullDisk ?? false }) { break }
         }
         try waitUntilRunning(atMost: 0)
         return state.withLock { $0.error }
@@ -111,4 +118,9 @@ extension ChunkCache {
     }
 
     private static func sum(_ contents: [FileContent]) -> UInt64 { contents.clampedSum { $0.size } }
+}
+
+extension MCFSError {
+    /// Not the cache's bound, below which there may be room again.
+    fileprivate var isFullDisk: Bool { code == .noSpace && cause is Errno }
 }

@@ -12,8 +12,6 @@ extension ChunkCache {
     package struct Verification: Sendable {
         package var checked = 0
         package var bytes: UInt64 = 0
-        /// Complete contents whose identity is no digest: there is nothing to compare them with.
-        package var unverifiable = 0
         package var findings: [Finding] = []
     }
 
@@ -29,11 +27,8 @@ extension ChunkCache {
         for (key, _) in space.contents {
             if isCancelled() { throw MCFSError(.cancelled, "the verification was cancelled") }
             let use = table.use(key)
-            guard let file = use.blob.completeFile else { continue }
-            guard key.id.kind != .origin else {
-                result.unverifiable += 1
-                continue
-            }
+            // Without a digest there is nothing to compare with.
+            guard key.id.kind != .origin, let file = use.blob.completeFile else { continue }
             result.checked += 1
             result.bytes += key.size
             if !((try? ContentHasher.matches(key.id, file.descriptor, size: key.size)) ?? false) {

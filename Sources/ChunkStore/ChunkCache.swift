@@ -106,7 +106,7 @@ package final class ChunkCache: ContentSink {
 
     /// Of what is known so far, while the cache is being scanned after its start.
     package var usage: CacheUsage {
-        CacheUsage(bytesUsed: space.used, bytesMax: configuration.bytesMax, bytesPinned: space.pinnedBytes)
+        CacheUsage(bytesUsed: space.used, bytesPinned: space.pinnedBytes)
     }
 
     /// Whether all that earlier starts left is known. Before, what is local is looked up on the disk.
@@ -129,9 +129,6 @@ package final class ChunkCache: ContentSink {
             if errors.count > 16 { errors.removeFirst() }
         }
     }
-
-    /// A file of the file system that the cache's files are on.
-    package var sampleFile: OwnedDescriptor? { directory.sampleFile() }
 
     /// Bytes of a content that are local. Cheap enough for `ls -lR`, once the cache is scanned.
     package func localBytes(of id: BlobID, size: UInt64) -> UInt64 {
@@ -260,10 +257,10 @@ extension ChunkCache {
             [self] sink, piece, buffer in
             open.withLock { $0.count += 1 }
             writers.add { [self] in
-                store(piece, buffer, from: job.source, room) {
+                store(piece, buffer, from: job.source, room) { error in
                     if !isStream { memory.release(piece.range.count) }
                     sink.stored(piece)
-                    close(nil)
+                    close(error)
                 }
             }
         }
@@ -308,23 +305,24 @@ extension ChunkCache {
     }
 
     /// Keeps a piece that came, or gives it to those who wait. On a thread of `writers`; `then` is called at its end, maybe on
-    /// another.
+    /// another, with the reason why it could not be kept.
     private func store(
         _ piece: FetchPiece, _ buffer: MemoryBuffer, from source: any ByteSource, _ room: Reservation?,
-        then: @escaping @Sendable () -> Void
+        then: @escaping @Sendable (MCFSError?) -> Void
     ) {
         let blob = piece.use.blob
         let diskBytes = piece.diskBytes
         blob.write { [self] in
             // Where there was no room for all of the job there may be some for this.
             let room = room ?? space.reserve(diskBytes, until: Deadline(after: .zero))
-            if !blob.store(piece.chunk, buffer, from: source, room) {
+            let error = blob.store(piece.chunk, buffer, from: source, room)
+            if error != nil {
                 counters.withLock { $0.unkept += 1 }
                 overflow.add(blob.key, piece.chunk, buffer)
                 blob.deliverFromMemory(piece.chunk, buffer, wasFetched: true)
                 room?.release(diskBytes)
             }
-            then()
+            then(error)
         }
     }
 

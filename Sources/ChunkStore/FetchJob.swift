@@ -31,7 +31,7 @@ final class FetchJob: @unchecked Sendable {
     var priority: FetchPriority
     private(set) var pieces: [FetchPiece]
     private(set) var range: ByteRange
-    /// Called once, when every piece was stored or given up. The error is the request's.
+    /// Called once, when every piece was stored or given up. The error is why the request failed, or why a piece could not be kept.
     let ended: (@Sendable (MCFSError?) -> Void)?
 
     /// - Parameter pieces: not empty, sorted, not overlapping.

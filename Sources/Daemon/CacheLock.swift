@@ -9,6 +9,8 @@ package final class CacheLock: Sendable {
     static let version = "mcfs cache 1"
 
     package let path: String
+    /// A file of the file system that the cache's files are on; none has to be made, which a full disk would not let.
+    var sampleFile: OwnedDescriptor? { try? OwnedDescriptor.open(path + "/VERSION", O_RDWR) }
     private let lock: OwnedDescriptor
 
     /// Makes the directory where it is missing and takes its lock.
@@ -18,13 +20,10 @@ package final class CacheLock: Sendable {
     package init(_ path: String) throws(MCFSError) {
         self.path = path
         try Self.makeDirectories(path)
-        do {
-            lock = try OwnedDescriptor.open(path + "/lock", O_RDWR | O_CREAT)
-        } catch {
-            throw MCFSError(
-                .cannotCreate, "cannot make the lock of the cache directory \(path): \(error)", cause: error)
+        do { lock = try OwnedDescriptor.open(path + "/lock", O_RDWR | O_CREAT) } catch {
+            throw MCFSError(making: "the lock", inCacheDirectory: path, error)
         }
-        guard flock(lock.rawValue, LOCK_EX | LOCK_NB) == 0 else {
+        guard Self.take(lock) else {
             let owner = String(decoding: (try? SmallFile.read(path + "/lock", bytesMax: 100)) ?? [], as: UTF8.self)
             let process = owner.split(whereSeparator: \.isWhitespace).first.map { " (process \($0))" } ?? ""
             throw MCFSError(
@@ -32,11 +31,33 @@ package final class CacheLock: Sendable {
                 "another daemon\(process) serves the cache directory \(path); use it, end it, or give another --cache-dir"
             )
         }
-        do { try SmallFile.write("\(getpid())\n", to: lock) } catch {
-            throw MCFSError(
-                .cannotCreate, "cannot write the lock of the cache directory \(path): \(error)", cause: error)
-        }
+        // Only messages name it: a disk that is full is no reason to stop.
+        try? SmallFile.write("\(getpid())\n", to: lock)
         try Self.checkVersion(path)
+    }
+
+    /// Another daemon's is held for long; who only looks (`isHeld`) has it for an instant.
+    private static func take(_ lock: OwnedDescriptor) -> Bool {
+        for _ in 0..<10 {
+            if flock(lock.rawValue, LOCK_EX | LOCK_NB) == 0 { return true }
+            usleep(10_000)
+        }
+        return false
+    }
+
+    /// Whether a live daemon owns a cache directory, whether or not it answers.
+    ///
+    /// - Throws: where that cannot be told.
+    static func isHeld(_ path: String) throws(MCFSError) -> Bool {
+        do throws(Errno) {
+            let lock = try OwnedDescriptor.open(path + "/lock", O_RDONLY)
+            return flock(lock.rawValue, LOCK_SH | LOCK_NB) != 0
+        } catch {
+            if error == .noEntry || error.rawValue == ENOTDIR { return false }
+            var failure = MCFSError(localIO: "tell whether a daemon serves the cache directory \(path)", error)
+            if error.rawValue == EACCES { failure.code = .unauthorized }
+            throw failure
+        }
     }
 
     private static func checkVersion(_ path: String) throws(MCFSError) {
@@ -62,7 +83,7 @@ package final class CacheLock: Sendable {
         do {
             try SmallFile.write(version + "\n", to: OwnedDescriptor.open(file, O_RDWR | O_CREAT, mode: 0o644))
         } catch {
-            throw MCFSError(.cannotCreate, "cannot write \(file): \(error)", cause: error)
+            throw MCFSError(making: "VERSION", inCacheDirectory: path, error)
         }
     }
 
@@ -75,13 +96,27 @@ package final class CacheLock: Sendable {
             let error = Errno.current
             var status = stat()
             if stat(made, &status) == 0 { continue }
-            throw MCFSError(
-                .cannotCreate, "cannot make the cache directory \(path): \(error); give another --cache-dir",
-                cause: error)
+            throw MCFSError(making: "the folder", inCacheDirectory: path, error)
         }
         var status = stat()
         guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
             throw MCFSError(.cannotCreate, "the cache directory \(path) is not a directory; give another --cache-dir")
         }
+    }
+}
+
+extension MCFSError {
+    /// What a daemon cannot do without is not there and cannot be made.
+    init(making what: String, inCacheDirectory path: String, _ errno: Errno) {
+        let remedy =
+            switch errno {
+            case .noSpace, .quota: "free space or inodes on its disk, or give another --cache-dir"
+            case Errno(rawValue: EROFS): "its disk can only be read: make it writable, or give another --cache-dir"
+            case .io: "look at its disk, or give another --cache-dir"
+            default: "give another --cache-dir"
+            }
+        self.init(localIO: "make \(what) of the cache directory \(path)", errno)
+        if code == .localIO, errno != .io { code = .cannotCreate }
+        message += "; " + remedy
     }
 }

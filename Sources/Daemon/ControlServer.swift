@@ -9,12 +9,6 @@ internal import Synchronization
 
 /// HTTP on the Unix socket of a cache directory. Answers come from `MountService`, on threads of their own.
 final class ControlServer: Sendable {
-    private struct State {
-        var server: HTTPServer?
-        var isStopping = false
-    }
-
-    private let state = Lock(State())
     /// Where the system gave no descriptor for a connection, before the next ones are waited for.
     private static let pause = Duration.milliseconds(200)
     /// Longest request, in bytes: references, globs and environment variables.
@@ -48,20 +42,16 @@ final class ControlServer: Sendable {
             handler: Router(service: service, answers: answers))
     }
 
-    /// Serves until `stop`; on `onListening` requests are accepted.
+    /// Serves until its task is cancelled, which cuts off what is under way; on `onListening` requests are accepted.
     ///
     /// A socket that is there is a dead daemon's: whoever calls this holds the cache directory's lock. A server ends where it cannot
     /// take a connection, because descriptors are short, and another takes its place: mounts must not end with it.
     /// - Throws: where it never listened.
     func run(onListening: @escaping @Sendable () -> Void) async throws(MCFSError) {
         let hasListened = Guarded(false)
-        while true {
+        defer { unlink(socket.address) }
+        while !Task.isCancelled {
             let server = makeServer()
-            let isStopping = state.withLock { state in
-                state.server = server
-                return state.isStopping
-            }
-            if isStopping { return }
             unlink(socket.address)
             let waiter = Task { [socket] in
                 try await server.waitUntilListening()
@@ -74,27 +64,28 @@ final class ControlServer: Sendable {
             }
             defer { waiter.cancel() }
             do { try await server.run() } catch {
-                // What the server waits in ends with an error when it is stopped.
-                if Task.isCancelled || state.withLock({ $0.isStopping }) { return }
-                guard hasListened.withLock({ $0 }) else {
-                    throw MCFSError(.cannotCreate, "cannot serve the control socket \(socket.path): \(error)")
-                }
+                // What the server waits in ends with an error when it is cancelled.
+                if Task.isCancelled { return }
+                guard hasListened.withLock({ $0 }) else { throw self.error(error) }
                 service.logger.warning("the control socket is opened anew", metadata: ["reason": "\(error)"])
             }
             try? await Task.sleep(for: Self.pause)
         }
     }
 
-    /// Nobody finds the socket any more; answers under way get `seconds` to end.
-    func stop(seconds: Double) async {
-        let server = state.withLock { state in
-            state.isStopping = true
-            return state.server
+    private func error(_ error: any Error) -> MCFSError {
+        guard case .failed(_, let errno, _)? = error as? SocketError else {
+            return MCFSError(.cannotCreate, "cannot serve the control socket \(socket.path): \(error)")
         }
+        return MCFSError(
+            making: "the control socket \(ControlSocket.name)", inCacheDirectory: service.configuration.cacheDirectory,
+            Errno(rawValue: errno))
+    }
+
+    /// Nobody finds the socket any more; answers under way get `seconds` to end.
+    func drain(seconds: Double) async {
         unlink(socket.address)
         await answers.wait(Deadline(after: .milliseconds(Int64(seconds * 1000))))
-        // What is left is idle connections, and the wait for new ones, which only this ends.
-        await server?.stop(timeout: 0)
     }
 
     /// One handler for all paths: fewer moving parts than a table of routes, and unknown paths get our own error.

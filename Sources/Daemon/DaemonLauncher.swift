@@ -1,4 +1,4 @@
-internal import ControlAPI
+package import ControlAPI
 internal import Glibc
 internal import Logging
 package import MCFSCore
@@ -9,6 +9,8 @@ package import MCFSCore
 /// the directory: the one that loses says `busy`, and its starter goes on waiting for the other's socket.
 package struct DaemonLauncher: Sendable {
     private static let startDeadline = Duration.seconds(30)
+    /// A daemon that holds its directory is silent for as long as it opens its socket, or has no descriptor to do so.
+    private static let answerPatience = Duration.seconds(10)
     /// `mcfs daemon --ready-descriptor`: the pipe in the child.
     package static let readyDescriptor: CInt = 3
     package static let readyLine = "ready\n"
@@ -20,8 +22,31 @@ package struct DaemonLauncher: Sendable {
     package init(_ configuration: Configuration) { self.configuration = configuration }
 
     /// Whether a daemon accepts connections.
-    package var isRunning: Bool {
+    private var isRunning: Bool {
         (try? ControlSocket(cacheDirectory: configuration.cacheDirectory))?.isListening ?? false
+    }
+
+    /// nil where no daemon has the cache directory. One that starts, ends, or opens its socket anew is waited for: what it has mounted is
+    /// there meanwhile.
+    ///
+    /// - Throws: `timedOut` where it lives and does not answer.
+    package func runningClient() throws(MCFSError) -> ControlClient? {
+        let deadline = Deadline(after: Self.answerPatience)
+        while true {
+            if isRunning {
+                let client = try ControlClient(cacheDirectory: configuration.cacheDirectory)
+                if client.isHealthy() { return client }
+            }
+            if try !CacheLock.isHeld(configuration.cacheDirectory) { return nil }
+            if deadline.hasPassed { throw silence }
+            usleep(50_000)
+        }
+    }
+
+    private var silence: MCFSError {
+        let directory = configuration.cacheDirectory
+        return MCFSError(
+            .timedOut, "the daemon of \(directory) neither answers nor ends; look at \(directory)/\(LogFile.name)")
     }
 
     /// Returns once a daemon answers; whether it was started here.
@@ -44,10 +69,7 @@ package struct DaemonLauncher: Sendable {
                 usleep(10_000)
             }
         }
-        throw MCFSError(
-            .timedOut,
-            "the daemon of \(configuration.cacheDirectory) neither answers nor ends; look at \(configuration.cacheDirectory)/\(LogFile.name)"
-        )
+        throw silence
     }
 
     /// Starts one and waits until it is ready or has said why not.
@@ -107,7 +129,9 @@ package struct DaemonLauncher: Sendable {
         } else {
             posix_spawn_file_actions_adddup2(&actions, ready, Self.readyDescriptor)
         }
-        posix_spawn_file_actions_addopen(&actions, 2, log, O_WRONLY | O_CREAT | O_APPEND, 0o600)
+        // A disk that is full or fails is told of by the daemon, not kept from it.
+        let canLog = (try? OwnedDescriptor.open(log, O_WRONLY | O_CREAT | O_APPEND)) != nil
+        posix_spawn_file_actions_addopen(&actions, 2, canLog ? log : "/dev/null", O_WRONLY | O_APPEND, 0)
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

@@ -9,6 +9,7 @@ internal import Synchronization
 /// The daemon in the calling process: from taking the cache directory's lock to giving it back.
 package final class DaemonProcess: Sendable {
     private let lock: CacheLock
+    private let spareRoom: SpareRoom
     private let service: MountService
     private let server: ControlServer
     private let logger: Logger
@@ -34,6 +35,8 @@ package final class DaemonProcess: Sendable {
         // Each file that is open in a mount is one here, or two.
         mcfs_raise_open_files()
         lock = try CacheLock(configuration.cacheDirectory)
+        spareRoom = SpareRoom(cacheDirectory: configuration.cacheDirectory)
+        spareRoom.give()
         self.logger = logger
         service = try MountService(directory: lock, configuration: configuration, logger: logger) { Signals.wake() }
         server = try ControlServer(service, cacheDirectory: configuration.cacheDirectory)
@@ -66,6 +69,7 @@ package final class DaemonProcess: Sendable {
             if case .end = signals.wait(milliseconds: 1000) { return stop(task) }
         }
         if let error = serverError.withLock({ $0 }) { throw error }
+        spareRoom.take()
         logger.info("the daemon listens", metadata: ["cache": "\(lock.path)", "pid": "\(getpid())"])
 
         var mountpoint: String?
@@ -145,8 +149,10 @@ package final class DaemonProcess: Sendable {
         service.unmountAll()
         let done = OutcomeBox()
         Task { [server] in
-            await server.stop(seconds: Self.stopSeconds)
+            await server.drain(seconds: Self.stopSeconds)
+            // What is left is idle connections, and the wait for new ones.
             task.cancel()
+            await task.value
             done.set(.failure(MCFSError(.cancelled, "stopped")))
             Signals.wake()
         }

@@ -28,10 +28,10 @@ final class Mount: Sendable {
     /// Set once, right after the mount was made.
     let session = Lock<MountSession?>(nil)
 
-    /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthrough`: whether the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
+    /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthroughSample`: a file of the cache's disk, where the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
     init(
         _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, catalog: Catalog,
-        gpuChoice: GPUChoice, host: HostGPUs, passthrough: Bool,
+        gpuChoice: GPUChoice, host: HostGPUs, passthroughSample: OwnedDescriptor?,
         ended: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
         self.request = request
@@ -71,7 +71,7 @@ final class Mount: Sendable {
         options.allowOther = request.allowOther
         if let name = request.fsname { options.sourceName = name }
         options.kernelOptions = request.kernelOptions
-        options.passthroughSample = passthrough ? cache.sampleFile : nil
+        options.passthroughSample = passthroughSample
         let made = try MountSession(fileSystem, at: mountpoint, options: options) { [fileSystem] in
             fileSystem.overlay?.close()
             ended()

@@ -59,20 +59,26 @@ extension MountService {
         let targets = try pinTargets(request)
         if let (mount, path) = mounts.mount(holding: request.target) {
             _ = try mount.selection(at: path, filter: PathFilter(include: [], exclude: []))
-            return targets.compactMap { target in
-                mount.references.first { $0.origin.reference == target.reference }.map {
-                    Catalog.Pin(
-                        reference: target.reference, resolved: $0.resolution.resolved, treeKey: $0.resolution.treeKey,
-                        include: target.include, exclude: target.exclude)
+            var pins: [Catalog.Pin] = []
+            for target in targets {
+                guard let loaded = mount.references.first(where: { $0.origin.reference == target.reference }) else {
+                    continue
                 }
+                pins.append(try newPin(target, of: loaded))
             }
+            return pins
         }
         let loaded = try loader.load(request.target, caller: request.caller, mode: .catalogFirst, job: job)
-        return targets.map {
-            Catalog.Pin(
-                reference: loaded.origin.reference, resolved: loaded.resolution.resolved,
-                treeKey: loaded.resolution.treeKey, include: $0.include, exclude: $0.exclude)
-        }
+        return try targets.map { target throws(MCFSError) in try newPin(target, of: loaded) }
+    }
+
+    /// A pin means nothing without the tree, which a mount can do without: it is kept first.
+    private func newPin(_ target: PinTarget, of loaded: LoadedReference) throws(MCFSError) -> Catalog.Pin {
+        let resolution = loaded.resolution
+        if try catalog.tree(resolution.treeKey) == nil { try catalog.save(loaded.tree, key: resolution.treeKey) }
+        return Catalog.Pin(
+            reference: loaded.origin.reference, resolved: resolution.resolved, treeKey: resolution.treeKey,
+            include: target.include, exclude: target.exclude)
     }
 
     /// A path in a mount stands for its part of each of the mount's references.

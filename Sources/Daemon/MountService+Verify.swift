@@ -24,9 +24,13 @@ extension MountService {
                 repaired.insert(content.id)
             }
         }
-        for finding in findings {
-            logger.error(
-                "found bad bytes in the cache", metadata: ["blob": "\(finding.id)", "reason": "\(finding.message)"])
+        let found =
+            findings.map {
+                VerifyResult.Finding(
+                    blob: $0.id.description, message: $0.message, repaired: repaired.contains($0.id))
+            } + impossibleContents()
+        for finding in found {
+            logger.error("found bad bytes", metadata: ["blob": "\(finding.blob)", "reason": "\(finding.message)"])
         }
         let checkable = local.filter { $0.id.kind != .origin }
         let bytes = checkable.clampedSum(\.bytes)
@@ -34,9 +38,20 @@ extension MountService {
             filesChecked: verification.checked, bytesChecked: verification.bytes,
             incomplete: (max(0, checkable.count - verification.checked), bytes - min(bytes, verification.bytes)),
             unverifiable: places(of: local.filter { $0.id.kind == .origin }),
-            findings: findings.map {
-                VerifyResult.Finding(blob: $0.id.description, message: $0.message, repaired: repaired.contains($0.id))
-            })
+            findings: found)
+    }
+
+    /// What mounts have of no bytes under the digest of some.
+    private func impossibleContents() -> [VerifyResult.Finding] {
+        var found: [BlobID: String] = [:]
+        for loaded in mounts.all.flatMap(\.references) {
+            for content in loaded.tree.contents where !content.id.fits(size: content.size) {
+                found[content.id] =
+                    "\(loaded.origin.reference) lists \(content.id) with \(content.size) bytes, which it cannot have"
+            }
+        }
+        return found.map { VerifyResult.Finding(blob: $0.description, message: $1, repaired: false) }
+            .sorted { $0.blob < $1.blob }
     }
 
     /// Where contents come from, by the trees that are mounted, then by those that the catalog has, of which no more are

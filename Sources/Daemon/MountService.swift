@@ -15,6 +15,7 @@ internal import Transport
 /// Locks: those of `MountTable`, `JobList` and `pinLock` are never held together; only `pinLock` is held over catalog
 /// calls.
 final class MountService: Sendable {
+    private let directory: CacheLock
     let configuration: Configuration
     let logger: Logger
     let catalog: Catalog
@@ -33,10 +34,11 @@ final class MountService: Sendable {
     /// How long `status` waits for the count of what is local.
     private static let scanPatience = Duration.seconds(1)
 
-    /// - Parameter directory: the cache directory, owned by the caller for as long as this lives.
+    /// - Parameter directory: the cache directory, which stays this process's for as long as this lives.
     init(
         directory: CacheLock, configuration: Configuration, logger: Logger, changed: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
+        self.directory = directory
         self.configuration = configuration
         self.logger = logger
         self.changed = changed
@@ -164,7 +166,7 @@ final class MountService: Sendable {
         let reference = WeakMount()
         let made = try Mount(
             request, references: references, cache: cache, catalog: catalog, gpuChoice: gpuChoice, host: hostGPUs,
-            passthrough: configuration.passthrough
+            passthroughSample: configuration.passthrough ? directory.sampleFile : nil
         ) { [self] in
             reference.mount.map(keepUses)
             mounts.ended(request.mountpoint, reference.mount)

@@ -45,9 +45,10 @@ struct ReferenceLoader: Sendable {
     func load(_ text: String, caller: Caller, mode: Mode, job: Job) throws(MCFSError) -> LoadedReference {
         let reference = try Reference(text, relativeTo: caller.workingDirectory)
         let origin = try origin(of: reference, caller: caller)
-        let resolution = try resolve(origin, mode: mode, job: job)
+        let hints = hints(of: origin.reference, job)
+        let resolution = try resolve(origin, mode: mode, hints, job: job)
         try job.checkCancellation()
-        let tree = try tree(of: resolution, origin: origin, mode: mode, job: job)
+        let tree = try tree(of: resolution, origin: origin, mode: mode, hints, job: job)
         origin.forgetListing()
         return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
     }
@@ -60,7 +61,7 @@ struct ReferenceLoader: Sendable {
     /// What the origin says of a reference before any of its tree is read; empty where it does not answer.
     func labels(of text: String, caller: Caller, job: Job) throws(MCFSError) -> [String: String] {
         let origin = try origin(text, caller: caller)
-        let resolution = try resolve(origin, mode: .onlineIfPossible, job: job)
+        let resolution = try resolve(origin, mode: .onlineIfPossible, hints(of: origin.reference, job), job: job)
         do { return try origin.labels(of: resolution, deadline: Deadline(after: Self.resolveDeadline)) } catch {
             if error.code == .originUnavailable || error.code == .timedOut { return [:] }
             throw error
@@ -79,24 +80,38 @@ struct ReferenceLoader: Sendable {
         return environment
     }
 
-    private func resolve(_ origin: any Origin, mode: Mode, job: Job) throws(MCFSError) -> Catalog.Resolution {
-        if mode != .online && mode != .onlineIfPossible {
+    /// What the catalog knows, for who can ask the origin as well.
+    private func hints(of reference: String, _ job: Job) -> CatalogHints {
+        CatalogHints(catalog) { [logger] error in
+            let message =
+                "\(error.message); \(reference) works, but what was found out about it is not kept: until it can be, it is asked of the origin each time"
+            logger.warning(
+                "the catalog could not be used", metadata: ["reference": "\(reference)", "reason": "\(error.message)"])
+            job.warn(message)
+        }
+    }
+
+    private func resolve(
+        _ origin: any Origin, mode: Mode, _ hints: CatalogHints, job: Job
+    ) throws(MCFSError) -> Catalog.Resolution {
+        switch mode {
+        case .offline:
             if let known = try catalog.resolution(of: origin.reference) { return known }
-            if mode == .offline {
-                throw MCFSError(
-                    .notFound,
-                    "\(origin.reference) was never mounted or prefetched with this cache, so it cannot be used offline; do that once with the origin at hand"
-                )
-            }
+            throw MCFSError(
+                .notFound,
+                "\(origin.reference) was never mounted or prefetched with this cache, so it cannot be used offline; do that once with the origin at hand"
+            )
+        case .catalogFirst: if let known = hints.resolution(of: origin.reference) { return known }
+        case .online, .onlineIfPossible: break
         }
         job.report(phase: "resolving \(origin.reference)", done: 0, total: nil)
         do {
             let resolution = try origin.resolve(deadline: Deadline(after: Self.resolveDeadline))
-            try catalog.record(resolution)
+            hints.record(resolution)
             return resolution
         } catch {
             guard error.code == .originUnavailable || error.code == .timedOut,
-                let known = try? catalog.resolution(of: origin.reference)
+                let known = hints.resolution(of: origin.reference)
             else { throw error }
             if mode == .onlineIfPossible {
                 job.warn("\(error.message); going on with what this cache knows (\(known.resolved))")
@@ -109,22 +124,23 @@ struct ReferenceLoader: Sendable {
     }
 
     private func tree(
-        of resolution: Catalog.Resolution, origin: any Origin, mode: Mode, job: Job
+        of resolution: Catalog.Resolution, origin: any Origin, mode: Mode, _ hints: CatalogHints, job: Job
     ) throws(MCFSError) -> Tree {
-        if let known = try catalog.tree(resolution.treeKey) { return known }
         if mode == .offline {
+            if let known = try catalog.tree(resolution.treeKey) { return known }
             throw MCFSError(
                 .notFound,
                 "the cache has no tree of \(resolution.resolved), so it cannot be used offline; mount it once with the origin at hand"
             )
         }
+        if let known = hints.tree(resolution.treeKey) { return known }
         var loading = TreeLoading(
-            content: CancellableSink(content, job: job), catalog: catalog, progress: job,
+            content: CancellableSink(content, job: job), catalog: hints, progress: job,
             deadline: Deadline(after: Self.treeDeadline))
         loading.isKernel = { TritonFile.isBinary($0) || TritonFile.isGroup($0) }
         let tree = try origin.tree(of: resolution, loading: loading)
         try job.checkCancellation()
-        try catalog.save(tree, key: resolution.treeKey)
+        hints.save(tree, key: resolution.treeKey)
         return tree
     }
 }

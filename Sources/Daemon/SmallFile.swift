@@ -25,11 +25,9 @@ enum SmallFile {
 
     /// Replaces the file's content; short texts only.
     static func write(_ text: String, to file: OwnedDescriptor) throws(Errno) {
-        _ = try retryingOnInterrupt { ftruncate(file.rawValue, 0) }
         let bytes = Array(text.utf8)
-        let outcome: Result<Void, Errno> = bytes.withUnsafeBytes { buffer in
-            do throws(Errno) { return .success(try file.write(buffer, at: 0)) } catch { return .failure(error) }
-        }
-        try outcome.get()
+        try bytes.withBytes { (buffer) throws(Errno) in try file.write(buffer, at: 0) }
+        // Last: a block that the file has is not given up and asked for again.
+        _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(bytes.count)) }
     }
 }

@@ -75,6 +75,14 @@ package struct BlobID: Hashable, Sendable, CustomStringConvertible {
         self.init(kind, bytes)
     }
 
+    /// Whether a content of so many bytes can have this identity: no bytes have one digest of each kind.
+    package func fits(size: UInt64) -> Bool { size > 0 || kind == .origin || Self.ofNothing.contains(self) }
+
+    private static let ofNothing = [
+        BlobID(.sha256, Array(SHA256.hash(data: []))),
+        BlobID(.git, Array(Insecure.SHA1.hash(data: Array("blob 0\0".utf8)))),
+    ]
+
     package var bytes: [UInt8] {
         var result: [UInt8] = []
         result.reserveCapacity(32)

@@ -96,6 +96,7 @@ final class LowerTree: Sendable {
     /// What a file that the kernel opens is read from, or later will be.
     func opened(_ entry: Tree.Index, _ content: Content) throws(MCFSError) -> OpenContent {
         guard content.size < MountFS.smallBytes else { return .lower(try open(entry, content)) }
+        try check(content)
         if uses.isNew(entry) { store.noteUse(of: content.id, size: content.size) }
         return .unread
     }
@@ -121,7 +122,17 @@ final class LowerTree: Sendable {
         return (file, content.size)
     }
 
+    /// No bytes under the digest of some: which of them is wrong cannot be told, and no read of it will come that would find out.
+    private func check(_ content: Content) throws(MCFSError) {
+        guard !content.id.fits(size: content.size) else { return }
+        throw MCFSError(
+            .corrupt,
+            "\(content.id) has \(content.size) bytes, says its origin, which is not what it is; the origin's list is wrong"
+        )
+    }
+
     private func open(_ content: Content) throws(MCFSError) -> any ContentReading {
-        try store.openContent(try sources.content(content))
+        try check(content)
+        return try store.openContent(try sources.content(content))
     }
 }

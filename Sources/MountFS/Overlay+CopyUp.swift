@@ -120,9 +120,10 @@ extension Overlay {
             file = try .open(bytes: work.name, at: work.folder, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW)
         } catch { throw .errno(error) }
         let count = min(size ?? attributes.size, attributes.size)
-        if count > 0, let content = lower.content(of: entry) {
+        if size != 0, let content = lower.content(of: entry) {
             let reading: any ContentReading
             do throws(MCFSError) { reading = try lower.open(entry, content) } catch { throw .content(error) }
+            if count == 0 { return file }
             try ContentCopy(reading, size: count, to: file, isCancelled).run()
             // The copy hides what it was made of: it must not show before its bytes are on the disk.
             do throws(Errno) { _ = try retryingOnInterrupt { fdatasync(file.rawValue) } } catch { throw .errno(error) }

@@ -36,14 +36,14 @@ package struct TreeLoading: Sendable {
     /// Takes whole files that pass by.
     package var content: any ContentSink
     /// Keeps the indexes of layers.
-    package var catalog: Catalog
+    package var catalog: CatalogHints
     package var progress: any ProgressReporter
     /// Of the whole; each request has its own, shorter one.
     package var deadline: Deadline
     /// Whether a file of this name is a kernel for some GPU: a host reads a few of those that lie together.
     package var isKernel: @Sendable (ArraySlice<UInt8>) -> Bool = { _ in false }
 
-    package init(content: any ContentSink, catalog: Catalog, progress: any ProgressReporter, deadline: Deadline) {
+    package init(content: any ContentSink, catalog: CatalogHints, progress: any ProgressReporter, deadline: Deadline) {
         self.content = content
         self.catalog = catalog
         self.progress = progress

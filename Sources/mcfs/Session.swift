@@ -14,13 +14,9 @@ struct Session {
         launcher = DaemonLauncher(configuration)
     }
 
-    var isRunning: Bool { launcher.isRunning }
-
     /// nil where no daemon runs.
     var runningClient: ControlClient? {
-        get throws(MCFSError) {
-            launcher.isRunning ? try ControlClient(cacheDirectory: configuration.cacheDirectory) : nil
-        }
+        get throws(MCFSError) { try launcher.runningClient() }
     }
 
     /// Sends a request, starting the daemon where it does not run; progress and warnings go to standard error.
@@ -33,7 +29,7 @@ struct Session {
     ) throws(MCFSError) -> Result {
         let display = ProgressDisplay(output)
         defer { display.end() }
-        if !startsDaemon, !launcher.isRunning {
+        if !startsDaemon, try runningClient == nil {
             throw MCFSError(
                 .notFound, "no daemon runs for the cache directory \(configuration.cacheDirectory), so it has no mounts"
             )

@@ -28,9 +28,11 @@ struct StatusCommand: ParsableCommand {
 
     /// Starts no daemon: without one nothing is mounted, and how much the directory holds is measured.
     private static func status(_ session: Session) throws(MCFSError) -> Status {
-        if let client = try session.runningClient {
+        // A daemon may end, or its socket be opened anew, between the look and the request.
+        for isLastTry in [false, true] {
+            guard let client = try session.runningClient else { break }
             do { return try client.status() } catch {
-                if !error.isTransient { throw error }
+                if isLastTry || !error.isTransient { throw error }
             }
         }
         let directory = session.configuration.cacheDirectory

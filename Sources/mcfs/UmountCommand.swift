@@ -24,7 +24,7 @@ struct UmountCommand: ParsableCommand {
         let path = UserPath.canonical(mountpoint, relativeTo: Configuration.currentDirectory())
         let request = UnmountRequest(mountpoint: path, lazy: lazy, force: force)
         let session = Session(try common.configuration(), common.output)
-        if session.isRunning {
+        if try session.runningClient != nil {
             let _: Empty = try session.call("DELETE", "/v1/mounts", request, startsDaemon: false)
         } else {
             try Unmounting.withoutDaemon(request)

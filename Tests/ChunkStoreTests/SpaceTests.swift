@@ -67,6 +67,40 @@ struct SpaceTests {
         for content in pinned { #expect(cache.localBytes(of: content.id, size: 4096) == 4096) }
     }
 
+    @Test("a prefetch of what cannot be kept says why: the disk", arguments: [4096, 3 * 4096])
+    func fullDisk(size: Int) throws {
+        let fixture = CacheFixture(chunkSize: 4096, readDeadline: .seconds(50))
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        // No file can be made where something that is no folder has the name.
+        for name in ["tmp", "partial"] {
+            rmdir(fixture.directory.path + "/" + name)
+            #expect(symlink("/dev/full", fixture.directory.path + "/" + name) == 0)
+        }
+        let content = CacheFixture.placed(page(1, pages: size / 4096))
+        let error = #expect(throws: MCFSError.self) {
+            try cache.prefetch([content], progress: Progress(), isCancelled: { false })
+        }
+        #expect(error?.code == .localIO)
+        #expect(error?.message.contains(fixture.directory.path) == true)
+        #expect(try cache.open(content).all == page(1, pages: size / 4096).bytes)
+    }
+
+    @Test("a prefetch of what cannot be kept says why: the bound is full of what is pinned")
+    func fullBound() throws {
+        let fixture = CacheFixture(chunkSize: 4096, bytesMax: 4 * 4096, readDeadline: .seconds(50))
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let pinned = [1, 2, 3, 4].map { CacheFixture.digested(page($0)) }
+        cache.setPinned(Set(pinned.map(\.key)))
+        try cache.prefetch(pinned, progress: Progress(), isCancelled: { false })
+        let error = #expect(throws: MCFSError.self) {
+            try cache.prefetch([CacheFixture.digested(page(5))], progress: Progress(), isCancelled: { false })
+        }
+        #expect(error?.code == .noSpace)
+        #expect(error?.message.contains("unpin") == true)
+    }
+
     @Test("a content larger than the bound is read through")
     func larger() throws {
         let fixture = CacheFixture(chunkSize: 4096, bytesMax: 4 * 4096)

@@ -32,10 +32,10 @@ class LoopDisk:
         self.path = os.path.join(directory, "disk")
         os.makedirs(self.path, exist_ok=True)
 
-    def make(self):
+    def make(self, *options):
         with open(self.image, "wb") as file:
             file.truncate(SIZES[self.kind])
-        subprocess.run([*MAKE[self.kind], self.image], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*MAKE[self.kind], *options, self.image], check=True, stdout=subprocess.DEVNULL)
 
     def mount(self):
         subprocess.run(["mount", "-t", self.kind, "-o", "loop", self.image, self.path], check=True)

@@ -1,5 +1,6 @@
 """Each mistake gets one clear sentence, the documented exit code, and leaves nothing behind."""
 
+import errno
 import json
 import os
 import tarfile
@@ -123,3 +124,33 @@ def test_errors_are_json_where_that_was_asked(mcfs):
     result = mcfs.run("mount", "gopher://x", mcfs.new_mountpoint(), json=True, code=mcfs_helper.USAGE)
     error = json.loads(result.stdout)["error"]
     assert error["code"] == "usage" and "gopher" in error["message"]
+
+
+def test_a_file_of_no_bytes_under_the_digest_of_some_is_an_error(mcfs, tmp_path):
+    layout = images.Layout(tmp_path / "layout")
+
+    def layer(name, data, **more):
+        return layout.blob(data, "application/octet-stream", annotations={"org.opencontainers.image.title": name}, **more)
+
+    lie = layer("lie", b"bytes") | {"size": 0}
+    reference = layout.image([lie, layer("empty", b""), layer("some", b"some")])
+    mountpoint = mcfs.mount(reference)
+    for flags in (os.O_RDONLY, os.O_WRONLY | os.O_APPEND):
+        with pytest.raises(OSError) as raised:
+            os.close(os.open(f"{mountpoint}/lie", flags))
+        assert raised.value.errno == errno.EIO
+    for name in ("empty", "some"):
+        with open(f"{mountpoint}/{name}", "ab+") as file:
+            file.seek(0)
+            assert file.read() == name.encode() * (name == "some")
+    digest = lie["digest"].removeprefix("sha256:")
+    with open(os.path.join(mcfs.cache, "daemon.log")) as log:
+        assert digest in log.read()
+    mcfs.run("prefetch", mountpoint, code=mcfs_helper.CORRUPT)
+    findings = mcfs.verify(json=True, code=mcfs_helper.CORRUPT).json["findings"]
+    assert [finding["blob"] for finding in findings] == [f"sha256-{digest}"]
+    # Who writes all of it needs nothing of it.
+    with open(f"{mountpoint}/lie", "wb") as file:
+        file.write(b"new")
+    with open(f"{mountpoint}/lie", "rb") as file:
+        assert file.read() == b"new"

@@ -111,4 +111,19 @@ import Testing
         #expect(value.wait { $0 == 5 ? "five" : nil } == "five")
         #expect(value.wait(until: Deadline(after: .milliseconds(10))) { $0 == 6 ? true : nil } == nil)
     }
+
+    @Test("no bytes have one digest of each kind; any other of none is a lie")
+    func identitiesOfNothing() throws {
+        let nothing = [
+            "sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "git-e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+        ]
+        for text in nothing { #expect(try #require(BlobID(text)).fits(size: 0)) }
+        #expect(BlobID(origin: "place").fits(size: 0))
+        for kind in [BlobID.Kind.sha256, .git] {
+            let some = try #require(BlobID(kind, [UInt8](repeating: 7, count: kind == .git ? 20 : 32)))
+            #expect(!some.fits(size: 0))
+            #expect(some.fits(size: 1))
+        }
+    }
 }

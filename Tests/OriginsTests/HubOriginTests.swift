@@ -22,7 +22,8 @@ struct HubOriginTests {
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let text = "hf://org/name@\(commit)" + (subdirectory.isEmpty ? "" : "/" + subdirectory)
         let loading = TreeLoading(
-            content: NoContent(), catalog: try Catalog(directory: folder), progress: NoProgress(), deadline: hubDeadline
+            content: NoContent(), catalog: CatalogHints(try Catalog(directory: folder)) { _ in },
+            progress: NoProgress(), deadline: hubDeadline
         )
         return try scripted.origin(text).tree(
             of: Catalog.Resolution(reference: text, resolved: text, treeKey: "key"), loading: loading)

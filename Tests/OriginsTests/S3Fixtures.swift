@@ -84,7 +84,7 @@ func scratchLoading(
     _ folder: ScratchFolder, progress: any ProgressReporter = NoProgress()
 ) throws(MCFSError) -> TreeLoading {
     TreeLoading(
-        content: NoContent(), catalog: try Catalog(directory: folder.path), progress: progress,
+        content: NoContent(), catalog: CatalogHints(try Catalog(directory: folder.path)) { _ in }, progress: progress,
         deadline: Deadline(after: .seconds(30)))
 }
 

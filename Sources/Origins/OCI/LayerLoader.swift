@@ -31,7 +31,7 @@ struct LayerLoader {
             case .file(let entry):
                 layers.append(Layer(entries: [entry], descriptor: LayerSource(descriptor, .raw).descriptor))
             case .tar:
-                let known = try known(descriptor)
+                let known = known(descriptor)
                 layers.append(known)
                 if known == nil, !missing.contains(where: { $0.digest == descriptor.digest }) {
                     missing.append(descriptor)
@@ -46,8 +46,8 @@ struct LayerLoader {
         return result
     }
 
-    private func known(_ descriptor: Descriptor) throws(MCFSError) -> Layer? {
-        try loading.catalog.layer(descriptor.digest).map { layer(descriptor, $0) }
+    private func known(_ descriptor: Descriptor) -> Layer? {
+        loading.catalog.layer(descriptor.digest).map { layer(descriptor, $0) }
     }
 
     private func read(_ missing: [Descriptor]) throws(MCFSError) -> [Digest: Layer] {
@@ -72,7 +72,7 @@ struct LayerLoader {
         let table = try indexer.index(deadline: loading.deadline)
         logger.debug(
             "a layer was indexed", metadata: ["digest": "\(descriptor.digest)", "entries": "\(table.entries.count)"])
-        try loading.catalog.saveLayer(descriptor.digest, table)
+        loading.catalog.saveLayer(descriptor.digest, table)
         return layer(descriptor, table)
     }
 
