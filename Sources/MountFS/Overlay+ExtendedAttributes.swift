@@ -110,6 +110,7 @@ extension Overlay {
         if name.starts(with: Self.own) { throw .notPermitted }
         try changing { () throws(Errno) in
             if let known = nodes.node(node.number), known.now.isUpper {
+                try upper.settle()
                 known.now.folder?.hasDefaultAccessList = nil
                 return try change(try object(of: known))
             }

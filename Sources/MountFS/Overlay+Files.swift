@@ -188,6 +188,7 @@ extension Overlay {
     package func change(_ node: Node, _ change: Change, by caller: Caller) throws(Errno) -> NodeAttributes {
         try changing { () throws(Errno) in
             if let known = nodes.node(node.number), known.now.isUpper {
+                try upper.settle()
                 try apply(change, to: known, by: caller)
                 return try attributes(of: node)
             }
