@@ -8,6 +8,8 @@ internal import Synchronization
 /// What the callbacks of one session work with; libfuse's user data.
 final class ServingContext: Sendable {
     let fileSystem: MountFS
+    /// Of `fileSystem`.
+    let files: any MountedFiles
     let pending: PendingReplies
     let logger: Logger
     let wire = WireTap()
@@ -30,6 +32,7 @@ final class ServingContext: Sendable {
 
     init(_ fileSystem: MountFS, logger: Logger) {
         self.fileSystem = fileSystem
+        files = fileSystem.files
         self.logger = logger
         pending = PendingReplies(
             observer: PendingReplies.Observer(
@@ -45,7 +48,7 @@ final class ServingContext: Sendable {
     func startThreads() throws(Errno) {
         try lookout.start()
         if wire.offersPassthrough { try dropping.start() }
-        guard fileSystem.overlay != nil else { return }
+        guard files.isWritable else { return }
         try copying.start()
         try syncing.start()
     }
@@ -74,8 +77,8 @@ final class ServingContext: Sendable {
         if offers(FUSE_CAP_CACHE_SYMLINKS) { connection.want |= UInt32(FUSE_CAP_CACHE_SYMLINKS) }
         // Content never changes: nothing needs to be compared to keep pages.
         connection.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
-        skipsOpendir.store(offers(FUSE_CAP_NO_OPENDIR_SUPPORT) && fileSystem.overlay == nil, ordering: .relaxed)
-        if fileSystem.overlay != nil {
+        skipsOpendir.store(offers(FUSE_CAP_NO_OPENDIR_SUPPORT) && !files.isWritable, ordering: .relaxed)
+        if files.isWritable {
             // The second version of it, which the tap asks for: with the first, the kernel asks for an attribute before
             // every write.
             connection.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
@@ -101,19 +104,17 @@ final class ServingContext: Sendable {
     ///
     /// - Parameter copy: what was just copied up for it.
     func open(
-        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: Overlay.Caller
+        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: MountFS.Caller
     ) -> Result<IOModes.Opening, Errno> {
-        if let overlay = fileSystem.overlay {
-            do throws(Errno) {
-                return try overlay.open(node, flags: flags, copy: copy, by: caller) {
-                    opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
-                }
-            } catch { return .failure(error) }
+        var result: Result<IOModes.Opening, Errno> = .failure(.io)
+        do throws(FileError) {
+            try files.open(node, flags: flags, copy: copy, by: caller) {
+                result = opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
+            }
+        } catch {
+            return .failure(report(error, operation: "open", node: node))
         }
-        do throws(MCFSError) { return opening(try fileSystem.open(node), of: node) } catch {
-            report(error, operation: "open", node: node.number)
-            return .failure(Errno(rawValue: error.errno))
-        }
+        return result
     }
 
     /// How the kernel shall read and write a file that was just opened.
@@ -145,7 +146,7 @@ final class ServingContext: Sendable {
     private func register(_ opened: MountFS.Opened, of node: Node, bytes: UInt64) -> Passthrough.BackingFile? {
         switch opened {
         case .lower(let file):
-            isPassedThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
+            files.mayPassThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
         // Who writes to a set-id program takes that from it, which the daemon must see.
         case .upper(let file):
             (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
@@ -153,20 +154,6 @@ final class ServingContext: Sendable {
         }
     }
 
-    /// Small files are better off in the page cache: opening them again costs no more than the request.
-    ///
-    /// Where files can be written to, that is so for larger ones as well. A file that the kernel reads by itself cannot be
-    /// written to under its readers: who opened it before its first write goes on reading what it was. In the page cache, all
-    /// see what is written.
-    private func isPassedThrough(_ node: Node, bytes: UInt64) -> Bool {
-        guard let overlay = fileSystem.overlay else { return bytes >= Self.passedThroughBytesMin }
-        // Its copy gets all names at once; the kernel looks up only the one that is written to.
-        return bytes >= Self.passedThroughWritableBytesMin && !overlay.hasSeveralNames(node)
-    }
-
-    /// Of files of the tree: where they cannot be written to, and where they can.
-    private static let passedThroughBytesMin = MountFS.smallBytes
-    private static let passedThroughWritableBytesMin: UInt64 = 1 << 20
     /// Pages of less are left to the kernel, which forgets them when it needs the memory.
     private static let droppedBytesMin: UInt64 = 1 << 20
 
@@ -178,8 +165,7 @@ final class ServingContext: Sendable {
 
     /// The kernel has forgotten a node so often.
     func forget(_ node: Node, _ count: UInt64) {
-        guard let overlay = fileSystem.overlay else { return }
-        if overlay.forget(node, count) { modes.forget(node.number) }
+        if files.forget(node, count) { modes.forget(node.number) }
     }
 
     /// Makes the kernel forget, soon, what it cached of a file that it reads by itself from now on.
@@ -188,18 +174,22 @@ final class ServingContext: Sendable {
         dropping.run { forget(node) }
     }
 
-    /// A copy into the upper that failed. - Returns: the errno for who waits for it.
-    func report(_ error: Overlay.CopyError, node: UInt64) -> CInt {
+    /// A copy into the upper that failed. - Returns: what who waits for it sees.
+    func report(failedCopy error: FileError, node: Node) -> Errno {
+        if case .errno(let errno) = error, errno != .interrupted, errno.rawValue != ESTALE {
+            logger.warning(
+                "a file could not be copied into the upper", metadata: ["ino": "\(node.number)", "errno": "\(errno)"])
+        }
+        return report(error, operation: "copy-up", node: node)
+    }
+
+    /// - Returns: what who waits for the file sees.
+    func report(_ error: FileError, operation: String, node: Node) -> Errno {
         switch error {
-        case .errno(let errno):
-            if errno != .interrupted && errno.rawValue != ESTALE {
-                logger.warning(
-                    "a file could not be copied into the upper", metadata: ["ino": "\(node)", "errno": "\(errno)"])
-            }
-            return errno.rawValue
+        case .errno(let errno): return errno
         case .content(let error):
-            report(error, operation: "copy-up", node: node)
-            return error.code.errno
+            report(error, operation: operation, node: node.number)
+            return Errno(rawValue: error.errno)
         }
     }
 

@@ -39,7 +39,7 @@ extension Overlay {
         withExtendedLifetime(listed) {}
     }
 
-    /// As `MountFS.list`, of an open directory. Entries that `body` takes with their attributes count as looked up,
+    /// As `MountedFiles.list`, of an open directory. Entries that `body` takes with their attributes count as looked up,
     /// unless they are "." and "..".
     package func list(
         _ listing: UInt64, _ node: Node, from position: UInt64, withAttributes: Bool,

@@ -1,0 +1,28 @@
+internal import Glibc
+package import MCFSCore
+
+extension Overlay {
+    package typealias Caller = MountFS.Caller
+    package typealias Change = AttributeChange
+    typealias CopyError = FileError
+
+    package var isWritable: Bool { true }
+
+    package func open(
+        _ node: Node, flags: CInt, copy: OwnedDescriptor?, by caller: Caller, _ body: (MountFS.Opened) -> Void
+    ) throws(FileError) {
+        var reason: MCFSError?
+        do throws(Errno) { try open(node, flags: flags, copy: copy, by: caller, reason: &reason, body) } catch {
+            throw reason.map { .content($0) } ?? .errno(error)
+        }
+    }
+
+    /// A file that the kernel reads by itself cannot be written to under its readers: who opened it before its first write
+    /// goes on reading what it was. In the page cache, all see what is written.
+    package func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool {
+        // Its copy gets all names at once; the kernel looks up only the one that is written to.
+        bytes >= Self.passedThroughBytesMin && !hasSeveralNames(node)
+    }
+
+    private static let passedThroughBytesMin: UInt64 = 1 << 20
+}
