@@ -19,6 +19,8 @@ final class ServingContext: Sendable {
     let copying = WaitingThreads("mcfs-copy")
     /// Waits for the disk.
     let syncing = WaitingThreads("mcfs-fsync")
+    /// Waits for the disk as well: changes, where too many of them do.
+    let changing = WaitingThreads("mcfs-change")
     /// Waits for reads in flight.
     private let dropping = WaitingThreads("mcfs-pages", threadsMax: 1)
     let lookout = Lookout()
@@ -51,10 +53,11 @@ final class ServingContext: Sendable {
         guard files.isWritable else { return }
         try copying.start()
         try syncing.start()
+        try changing.start()
     }
 
     func endThreads() {
-        for threads in [dropping, copying, syncing] { threads.end() }
+        for threads in [dropping, copying, syncing, changing] { threads.end() }
         lookout.end()
     }
 

@@ -40,7 +40,7 @@ final class ServingLoop: @unchecked Sendable {
     func start() throws(Errno) {
         let threads = ServingThreads(
             session, threadsMax: threadsMax, direct: DirectAnswers(context: context, device: fuse_session_fd(session)),
-            lookout: context.lookout, logger: context.logger
+            changing: context.changing, lookout: context.lookout, logger: context.logger
         ) { [self] in clearAway() }
         context.lookout.add { [weak threads] in threads?.look() ?? false }
         do throws(Errno) {

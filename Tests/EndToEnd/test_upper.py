@@ -5,11 +5,14 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 
 import pytest
 
 import mcfs as mcfs_helper
 import trees
+from loop_disk import LoopDisk
 from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.usefixtures("fuse")
@@ -187,6 +190,43 @@ def test_who_reads_a_large_local_file_keeps_what_it_was_when_another_writes_to_i
         with open(path, "rb") as second:
             assert second.read() == old + b"end"
     assert read(path) == old + b"end"
+
+
+def test_writers_that_wait_for_the_disk_hold_nobody_else_up(mcfs, lower, tmp_path):
+    mcfs.environment["MCFS_PASSTHROUGH"] = "false"
+    disk = LoopDisk(str(tmp_path), "ext4")
+    disk.make()
+    disk.mount()
+    try:
+        upper = f"{disk.path}/upper"
+        os.mkdir(upper)
+        mountpoint = mcfs.mount(lower, options=("--upper", upper))
+        write(f"{mountpoint}/there", b"of the upper")
+        files = [os.open(f"{mountpoint}/file{number}", os.O_RDWR | os.O_CREAT) for number in range(24)]
+        writers = [threading.Thread(target=os.pwrite, args=(file, bytes(4096), 0)) for file in files]
+        subprocess.run(["fsfreeze", "-f", disk.path], check=True)
+        try:
+            for writer in writers:
+                writer.start()
+            time.sleep(0.5)
+            assert all(writer.is_alive() for writer in writers)
+            for command in (
+                ["stat", f"{mountpoint}/a/b/c.txt"], ["cat", f"{mountpoint}/a/other.txt"], ["ls", "-l", f"{mountpoint}/a"],
+                ["cat", f"{mountpoint}/there"], ["stat", "-f", mountpoint], ["cat", f"{mountpoint}/weights.bin"],
+            ):
+                subprocess.run(command, check=True, timeout=5, stdout=subprocess.DEVNULL)
+        finally:
+            subprocess.run(["fsfreeze", "-u", disk.path], check=True)
+        for writer in writers:
+            writer.join(20)
+        assert not any(writer.is_alive() for writer in writers)
+        for file in files:
+            assert os.pread(file, 5000, 0) == bytes(4096)
+            os.close(file)
+        mcfs.umount(mountpoint)
+    finally:
+        mcfs.close()
+        disk.unmount()
 
 
 def test_one_upper_belongs_to_one_mount(mcfs, lower, tmp_path):
