@@ -262,7 +262,9 @@ extension Operations {
             let value = Array(UnsafeRawBufferPointer(start: value, count: size))
             Operations.changeAttribute(request, node, name) { (files, node, name) throws(Errno) in
                 try value.withBytes { (value: UnsafeRawBufferPointer) throws(Errno) in
-                    try files.setExtendedAttribute(name, value, flags: flags, of: node)
+                    try files.setExtendedAttribute(
+                        name, value, flags: flags & ~WireTap.dropsSetGroupID, of: node,
+                        dropsSetGroupID: flags & WireTap.dropsSetGroupID != 0)
                 }
             }
         }

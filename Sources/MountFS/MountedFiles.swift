@@ -118,9 +118,11 @@ package protocol MountedFiles: AnyObject, Sendable {
     ) throws(Errno) -> Int
     /// A new size needs the file in the upper: see `mustCopyUp`. Owner, mode and times do not.
     func change(_ node: Node, _ change: AttributeChange, by caller: MountFS.Caller) throws(Errno) -> NodeAttributes
-    /// - Parameter flags: `XATTR_CREATE`, `XATTR_REPLACE`.
+    /// - Parameters:
+    ///   - flags: `XATTR_CREATE`, `XATTR_REPLACE`.
+    ///   - dropsSetGroupID: with an access control list, by who may not keep the bit.
     func setExtendedAttribute(
-        _ name: [UInt8], _ value: UnsafeRawBufferPointer, flags: CInt, of node: Node
+        _ name: [UInt8], _ value: UnsafeRawBufferPointer, flags: CInt, of node: Node, dropsSetGroupID: Bool
     ) throws(Errno)
     func removeExtendedAttribute(_ name: [UInt8], of node: Node) throws(Errno)
 }

@@ -1,5 +1,7 @@
 internal import Glibc
 package import MCFSCore
+internal import ModelFormats
+internal import Upper
 
 extension Overlay {
     package typealias Caller = MountFS.Caller
@@ -25,4 +27,12 @@ extension Overlay {
     }
 
     private static let passedThroughBytesMin: UInt64 = 1 << 20
+    private static let largeBytes: UInt64 = 64 << 20
+}
+
+extension UpperObject {
+    func dropSetGroupID() throws(Errno) {
+        let permissions = UInt16(try status().st_mode & 0o7777)
+        if permissions & 0o2000 != 0 { try setPermissions(permissions & ~0o2000) }
+    }
 }

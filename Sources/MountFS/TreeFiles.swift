@@ -190,7 +190,7 @@ final class TreeFiles: MountedFiles {
     }
 
     func setExtendedAttribute(
-        _ name: [UInt8], _ value: UnsafeRawBufferPointer, flags: CInt, of node: Node
+        _ name: [UInt8], _ value: UnsafeRawBufferPointer, flags: CInt, of node: Node, dropsSetGroupID: Bool
     ) throws(Errno) { throw .readOnly }
 
     func removeExtendedAttribute(_ name: [UInt8], of node: Node) throws(Errno) { throw .readOnly }

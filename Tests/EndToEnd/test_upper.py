@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -18,6 +19,7 @@ from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
 pytestmark = pytest.mark.usefixtures("fuse")
 
 BIG = 20_000_000
+NOBODY = 65534
 
 
 def read(path):
@@ -190,6 +192,38 @@ def test_who_reads_a_large_local_file_keeps_what_it_was_when_another_writes_to_i
         with open(path, "rb") as second:
             assert second.read() == old + b"end"
     assert read(path) == old + b"end"
+
+
+def as_nobody(action):
+    """Runs `action` in a process of the user nobody, in no group of root's."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            action()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_who_is_not_in_the_group_loses_the_set_group_id_bit_with_an_access_list(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper, "--allow-other"))
+    everything = struct.pack("<I" + "HHI" * 3, 2, 1, 7, 2**32 - 1, 4, 7, 2**32 - 1, 32, 7, 2**32 - 1)
+    for name, owner, group, expected in (("a", NOBODY, 0, 0o777), ("b", NOBODY, NOBODY, 0o2777), ("c", 0, 0, 0o2777)):
+        path = f"{mountpoint}/{name}.program"
+        write(path, b"#!/bin/sh\n")
+        os.chown(path, owner, group)
+        os.chmod(path, 0o2755)
+        with open(path, "rb") as file:
+            set_list = lambda: os.setxattr(file.fileno(), "system.posix_acl_access", everything)
+            as_nobody(set_list) if owner else set_list()
+        for place in (path, upper / f"{name}.program"):
+            assert os.stat(place).st_mode & 0o7777 == expected
 
 
 def test_writers_that_wait_for_the_disk_hold_nobody_else_up(mcfs, lower, tmp_path):
