@@ -238,9 +238,10 @@ extension Operations {
     }
 
     private static func addSyncing(to operations: inout fuse_lowlevel_ops) {
-        operations.fsync = { request, node, dataOnly, _ in
+        operations.fsync = { request, node, dataOnly, info in
+            let handle = info?.pointee.fh ?? 0
             Operations.onThread(request) { (files) throws(Errno) in
-                try files.sync(Node(number: node), dataOnly: dataOnly != 0)
+                try files.sync(Node(number: node), handle: handle, dataOnly: dataOnly != 0)
             }
         }
         operations.fsyncdir = { request, node, _, _ in

@@ -140,7 +140,7 @@ final class ServingContext: Sendable {
             fileSystem.release(node)
             return .failure(error)
         }
-        opening.handle = handle
+        opening.handle = isWritable ? fileSystem.newHandle() : handle
         if fileSystem.hasUncertainPages(node) { opening.keepsPages = false }
         return .success(opening)
     }

@@ -75,6 +75,9 @@ package final class MountFS: Sendable {
     package var tree: Tree { lower.tree }
     package var usage: Usage { lower.usage }
 
+    /// Tells an open of a file of the upper from those before it; never 0.
+    package func newHandle() -> UInt64 { openFiles.newHandle() }
+
     /// Takes back one open of a file.
     package func release(_ node: Node) { openFiles.release(node.number) }
 

@@ -55,7 +55,8 @@ package protocol MountedFiles: AnyObject, Sendable {
     func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool
     /// `lseek(2)` for data and holes.
     func seek(_ node: Node, to offset: Int64, whence: CInt) throws(Errno) -> Int64
-    func sync(_ node: Node, dataOnly: Bool) throws(Errno)
+    /// - Parameter handle: of the open that asks: each is told once of bytes that could not be written.
+    func sync(_ node: Node, handle: UInt64, dataOnly: Bool) throws(Errno)
     func syncDirectory(_ node: Node) throws(Errno)
 
     // MARK: Copies of what the tree has

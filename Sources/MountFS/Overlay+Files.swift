@@ -115,8 +115,8 @@ extension Overlay {
         return done
     }
 
-    package func sync(_ node: Node, dataOnly: Bool) throws(Errno) {
-        if case .upper(let file) = openFiles.known(node.number) {
+    package func sync(_ node: Node, handle: UInt64, dataOnly: Bool) throws(Errno) {
+        try openFiles.sync(node.number, handle: handle) { (file) throws(Errno) in
             _ = try retryingOnInterrupt { dataOnly ? fdatasync(file.rawValue) : fsync(file.rawValue) }
         }
         try upper.syncLog()

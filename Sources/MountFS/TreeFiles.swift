@@ -198,7 +198,7 @@ final class TreeFiles: MountedFiles {
     // The kernel takes these as "never ask again": there is nothing to sync, and it seeks by the size alone.
 
     func seek(_ node: Node, to offset: Int64, whence: CInt) throws(Errno) -> Int64 { throw .notImplemented }
-    func sync(_ node: Node, dataOnly: Bool) throws(Errno) { throw .notImplemented }
+    func sync(_ node: Node, handle: UInt64, dataOnly: Bool) throws(Errno) { throw .notImplemented }
     func syncDirectory(_ node: Node) throws(Errno) { throw .notImplemented }
 }
 
