@@ -1,3 +1,5 @@
+internal import CLinux
+internal import Catalog
 internal import Glibc
 package import MCFSCore
 internal import ModelFormats
@@ -22,8 +24,17 @@ extension Overlay {
     /// A file that the kernel reads by itself cannot be written to under its readers: who opened it before its first write
     /// goes on reading what it was. In the page cache, all see what is written.
     package func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool {
+        guard let entry = node.entry(count: tree.count), bytes >= Self.passedThroughBytesMin else { return false }
         // Its copy gets all names at once; the kernel looks up only the one that is written to.
-        bytes >= Self.passedThroughBytesMin && !hasSeveralNames(node)
+        if hasSeveralNames(node) { return false }
+        return bytes >= Self.largeBytes || tree.withName(of: entry) { ModelFormat(fileName: $0) != nil }
+    }
+
+    package func isHeldForWriting(_ node: Node) -> Bool {
+        let file = try? structure.reading { () throws(Errno) in
+            try object(of: try upperNode(node)).open(O_RDONLY | O_NONBLOCK)
+        }
+        return file.map { mcfs_is_held_for_writing($0.rawValue) != 0 } ?? true
     }
 
     private static let passedThroughBytesMin: UInt64 = 1 << 20

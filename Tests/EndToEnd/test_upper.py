@@ -1,5 +1,6 @@
 """Writing into a mount: where it goes, what is remembered of the tree, and what `status` and `upper list` tell."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -37,7 +38,7 @@ def lower(tmp_path):
     """A small tree: files, a large one, folders in folders, links of both kinds."""
     folder = tmp_path / "lower"
     trees.write(f"{folder}/config.json", b"{}\n")
-    trees.write(f"{folder}/weights.bin", trees.seeded(1, BIG))
+    trees.write(f"{folder}/weights.safetensors", trees.seeded(1, BIG))
     trees.write(f"{folder}/a/b/c.txt", b"deep\n")
     trees.write(f"{folder}/a/other.txt", b"other\n")
     os.link(f"{folder}/config.json", f"{folder}/a/config.json")
@@ -55,7 +56,7 @@ def test_what_is_written_goes_to_the_directory_below_and_stays_there(mcfs, lower
     write(f"{mountpoint}/before", b"was there")
     write(f"{mountpoint}/config.json", b"mine")
     mcfs.mount(lower, at=mountpoint)
-    assert sorted(os.listdir(mountpoint)) == ["a", "before", "config.json", "link", "weights.bin"]
+    assert sorted(os.listdir(mountpoint)) == ["a", "before", "config.json", "link", "weights.safetensors"]
     assert read(f"{mountpoint}/before") == b"was there" and read(f"{mountpoint}/config.json") == b"mine"
     write(f"{mountpoint}/a/new", b"new")
     write(f"{mountpoint}/a/b/c.txt", b"more\n", "ab")
@@ -75,7 +76,7 @@ def test_what_is_deleted_and_moved_stays_so_and_is_remembered_in_one_place(mcfs,
     upper = tmp_path / "upper"
     upper.mkdir()
     mountpoint = mcfs.mount(lower, options=("--upper", upper))
-    os.unlink(f"{mountpoint}/weights.bin")
+    os.unlink(f"{mountpoint}/weights.safetensors")
     os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
     os.unlink(f"{mountpoint}/z/b/c.txt")
     os.mkdir(f"{mountpoint}/a")
@@ -112,19 +113,19 @@ def test_upper_list_tells_what_was_added_changed_and_removed(mcfs, lower, tmp_pa
     assert changes(mcfs, mountpoint) == {}
     write(f"{mountpoint}/new", b"four")
     write(f"{mountpoint}/config.json", b"changed")
-    os.chmod(f"{mountpoint}/weights.bin", 0o600)
+    os.chmod(f"{mountpoint}/weights.safetensors", 0o600)
     os.rename(f"{mountpoint}/a/b", f"{mountpoint}/moved")
     os.unlink(f"{mountpoint}/link")
     told = changes(mcfs, mountpoint)
     assert {path: change["change"] for path, change in told.items()} == {
-        "new": "added", "config.json": "changed", "a/config.json": "changed", "weights.bin": "changed", "moved": "added",
+        "new": "added", "config.json": "changed", "a/config.json": "changed", "weights.safetensors": "changed", "moved": "added",
         "a/b": "removed", "link": "removed"}
     assert told["new"]["size"] == 4 and told["new"]["type"] == "file"
     assert told["moved"]["from"] == "a/b" and told["moved"]["type"] == "directory"
-    assert told["weights.bin"]["metadataOnly"] is True and told["config.json"]["metadataOnly"] is False
+    assert told["weights.safetensors"]["metadataOnly"] is True and told["config.json"]["metadataOnly"] is False
     assert list(told) == sorted(told)
     text = mcfs.run("upper", "list", mountpoint).stdout
-    assert "A  moved/  from a/b" in text and "D  link" in text and "M  weights.bin  (metadata)" in text
+    assert "A  moved/  from a/b" in text and "D  link" in text and "M  weights.safetensors  (metadata)" in text
     mcfs.umount(mountpoint)
     mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
     assert changes(mcfs, mountpoint) == told
@@ -137,7 +138,7 @@ def test_owner_mode_times_and_attributes_change_without_a_copy(mcfs, lower, tmp_
     upper = tmp_path / "upper"
     upper.mkdir()
     mountpoint = mcfs.mount(lower, options=("--upper", upper))
-    path = f"{mountpoint}/weights.bin"
+    path = f"{mountpoint}/weights.safetensors"
     os.chmod(path, 0o640)
     os.chown(path, 12, 34)
     os.utime(path, ns=(1_500_000_000_000_000_000, 1_600_000_000_000_000_007))
@@ -180,7 +181,7 @@ def test_a_file_with_several_names_stays_one_file(mcfs, lower, tmp_path):
 
 def test_who_reads_a_large_local_file_keeps_what_it_was_when_another_writes_to_it(mcfs, lower):
     mountpoint = mcfs.mount(lower)
-    path = f"{mountpoint}/weights.bin"
+    path = f"{mountpoint}/weights.safetensors"
     # All of it is local and checked before it is opened: the kernel reads it by itself then.
     mcfs.prefetch(path)
     old = read(path)
@@ -192,6 +193,27 @@ def test_who_reads_a_large_local_file_keeps_what_it_was_when_another_writes_to_i
         with open(path, "rb") as second:
             assert second.read() == old + b"end"
     assert read(path) == old + b"end"
+
+
+def test_a_file_that_is_first_written_to_under_its_readers_stays_one_file(mcfs, lower):
+    trees.write(f"{lower}/data.db", trees.seeded(2, 2 << 20))
+    path = f"{mcfs.mount(lower)}/data.db"
+    mcfs.prefetch(path)
+    old = read(path)
+    with open(path, "rb") as reader, open(path, "r+b") as writer:
+        writer.write(b"begin")
+        writer.flush()
+        assert reader.read() == b"begin" + old[5:]
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(reader.fileno(), 0o640)
+        os.setxattr(reader.fileno(), "user.note", b"of the reader")
+        for name in (path, writer.fileno()):
+            assert os.stat(name).st_mode & 0o777 == 0o640 and os.getxattr(name, "user.note") == b"of the reader"
+        os.close(os.open(f"/proc/self/fd/{reader.fileno()}", os.O_RDWR))
+        os.ftruncate(writer.fileno(), 3)
+        assert os.fstat(reader.fileno()).st_size == 3
 
 
 def as_nobody(action):
@@ -246,7 +268,7 @@ def test_writers_that_wait_for_the_disk_hold_nobody_else_up(mcfs, lower, tmp_pat
             assert all(writer.is_alive() for writer in writers)
             for command in (
                 ["stat", f"{mountpoint}/a/b/c.txt"], ["cat", f"{mountpoint}/a/other.txt"], ["ls", "-l", f"{mountpoint}/a"],
-                ["cat", f"{mountpoint}/there"], ["stat", "-f", mountpoint], ["cat", f"{mountpoint}/weights.bin"],
+                ["cat", f"{mountpoint}/there"], ["stat", "-f", mountpoint], ["cat", f"{mountpoint}/weights.safetensors"],
             ):
                 subprocess.run(command, check=True, timeout=5, stdout=subprocess.DEVNULL)
         finally:
@@ -306,11 +328,11 @@ def test_a_log_that_was_cut_off_loses_its_end_and_nothing_else(mcfs, lower, tmp_
     mcfs.umount(mountpoint)
     write(upper / ".mcfs-upper" / "changes", tail, "ab")
     mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
-    assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "weights.bin"]
+    assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "weights.safetensors"]
     os.unlink(f"{mountpoint}/config.json")
     mcfs.umount(mountpoint)
     mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
-    assert sorted(os.listdir(mountpoint)) == ["a", "weights.bin"]
+    assert sorted(os.listdir(mountpoint)) == ["a", "weights.safetensors"]
 
 
 def test_a_rename_that_was_cut_off_is_finished_once(mcfs, lower, tmp_path):
