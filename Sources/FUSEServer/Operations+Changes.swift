@@ -109,7 +109,7 @@ extension Operations {
                 ServingThreads.mayBlock()
                 guard let name = try? Operations.bytes(name) else { return reply.fail(errno: EINVAL) }
                 Operations.afterCopyUp(context, reply, Node(number: node)) { reply, _ in
-                    Operations.answer(context, reply) { () throws(Errno) in
+                    Operations.answerEntry(context, reply) { () throws(Errno) in
                         try context.files.link(Node(number: node), name, in: Node(number: parent))
                     }
                 }
@@ -131,7 +131,7 @@ extension Operations {
     ) {
         serve(request) { context, reply in
             ServingThreads.mayBlock()
-            answer(context, reply) { () throws(Errno) in
+            answerEntry(context, reply) { () throws(Errno) in
                 try context.files.make(
                     try making(), try bytes(name), in: Node(number: parent), by: caller(request))
             }
@@ -155,12 +155,13 @@ extension Operations {
             return reply.fail(error)
         }
         let node = made.attributes.node
-        switch context.opening(.upper(made.file), of: node, writer: info.opensForWriting ? caller.uid : nil) {
+        switch context.opening(.upper(made.file), of: node, flags: info.flags, by: caller) {
         case .failure(let error):
             context.forget(node, 1)
             reply.fail(error)
         case .success(let opening):
-            if !reply.send(opening, info, entry: made.attributes) {
+            let entry = fuse_entry_param(made.attributes, validity: context.validity(of: made.attributes))
+            if !reply.send(opening, info, entry: entry) {
                 context.release(node)
                 context.forget(node, 1)
             }
@@ -288,13 +289,11 @@ extension Operations {
             return reply.fail(errno: EBUSY)
         }
         let answer: @Sendable (consuming Reply, OwnedDescriptor?) -> Void = { reply, copy in
-            let attributes: NodeAttributes
-            do throws(Errno) {
-                attributes =
-                    copy == nil
-                    ? try context.files.change(node, change, by: caller) : try context.files.attributes(ofUpper: node)
-            } catch { return reply.fail(error) }
-            reply.send(attributes: attributes)
+            Operations.answerAttributes(context, reply) { () throws(Errno) in
+                copy == nil
+                    ? try context.files.change(node, change, by: caller)
+                    : try context.files.attributes(ofUpper: node)
+            }
         }
         guard context.files.mustCopyUp(node, for: change) else { return answer(reply, nil) }
         afterCopyUp(context, reply, node, with: change, answer)

@@ -46,12 +46,20 @@ enum Operations {
     }
 
     /// Answers with an entry that `body` has counted as looked up.
-    static func answer(
-        _ context: ServingContext, _ reply: consuming Reply, entry body: () throws(Errno) -> NodeAttributes?
+    static func answerEntry(
+        _ context: ServingContext, _ reply: consuming Reply, _ body: () throws(Errno) -> NodeAttributes?
     ) {
         let entry: NodeAttributes?
         do throws(Errno) { entry = try body() } catch { return reply.fail(error) }
-        if !reply.send(entry: entry), let entry { context.forget(entry.node, 1) }
+        if !reply.send(entry: entry, context), let entry { context.forget(entry.node, 1) }
+    }
+
+    static func answerAttributes(
+        _ context: ServingContext, _ reply: consuming Reply, _ body: () throws(Errno) -> NodeAttributes
+    ) {
+        let attributes: NodeAttributes
+        do throws(Errno) { attributes = try body() } catch { return reply.fail(error) }
+        reply.send(attributes: attributes, context)
     }
 
     static func bytes(_ name: UnsafePointer<CChar>?) throws(Errno) -> [UInt8] {
@@ -70,7 +78,7 @@ enum Operations {
         operations.lookup = { request, parent, name in
             Operations.serve(request) { context, reply in
                 guard let name else { return reply.fail(errno: EINVAL) }
-                Operations.answer(context, reply) { () throws(Errno) in
+                Operations.answerEntry(context, reply) { () throws(Errno) in
                     try context.files.lookup(
                         UnsafeRawBufferPointer(start: name, count: strlen(name)), in: Node(number: parent))
                 }
@@ -91,10 +99,10 @@ enum Operations {
             }
         }
         operations.getattr = { request, node, _ in
-            Operations.answer(request) { (files) throws(Errno) in
-                try files.attributes(of: Node(number: node))
-            } with: {
-                $0.send(attributes: $1)
+            Operations.serve(request) { context, reply in
+                Operations.answerAttributes(context, reply) { () throws(Errno) in
+                    try context.files.attributes(of: Node(number: node))
+                }
             }
         }
         operations.readlink = { request, node in
@@ -217,13 +225,12 @@ enum Operations {
                 // The kernel then keeps all directories' listings by itself and sends neither OPENDIR nor RELEASEDIR.
                 if context.canSkipOpendir { return reply.fail(errno: ENOSYS) }
                 guard var info = info?.pointee else { return reply.fail(errno: EINVAL) }
-                let isPlain: Bool
-                do throws(Errno) { (info.fh, isPlain) = try context.files.openDirectory(Node(number: node)) } catch {
+                do throws(Errno) { info.fh = try context.files.openDirectory(Node(number: node)) } catch {
                     return reply.fail(error)
                 }
-                // What is as the tree has it changes through the kernel alone, which notices.
-                info.cache_readdir = isPlain ? 1 : 0
-                info.keep_cache = isPlain ? 1 : 0
+                // What is in it changes through the kernel alone, which notices.
+                info.cache_readdir = 1
+                info.keep_cache = 1
                 let listing = info.fh
                 if !reply.send(openDirectory: info) { context.files.closeDirectory(listing) }
             }
@@ -259,7 +266,7 @@ enum Operations {
         let size = min(size, ThreadBuffer.size)
         let isDone: Void? = ThreadBuffer.with(size) { buffer in
             guard let request = reply?.request else { return }
-            var listing = Listing(request: request, buffer: buffer, withAttributes: withAttributes)
+            var listing = Listing(request: request, buffer: buffer, withAttributes: withAttributes, context)
             do throws(Errno) {
                 try context.files.list(
                     number, node, from: UInt64(clamping: offset), withAttributes: withAttributes

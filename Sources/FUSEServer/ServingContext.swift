@@ -26,6 +26,8 @@ final class ServingContext: Sendable {
     let lookout = Lookout()
     /// Makes the kernel forget the pages of a node; may block. Set before the session serves.
     let forgetPages = Lock<(@Sendable (Node) -> Void)?>(nil)
+    /// Makes the kernel ask for the attributes of a node; waits for nothing. Set before the session serves.
+    let forgetAttributes = Lock<(@Sendable (Node) -> Void)?>(nil)
     /// Signalled when `isInitialized` becomes true.
     let changed = Guarded(())
 
@@ -112,20 +114,38 @@ final class ServingContext: Sendable {
         var result: Result<IOModes.Opening, Errno> = .failure(.io)
         do throws(FileError) {
             try files.open(node, flags: flags, copy: copy, by: caller) {
-                result = opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
+                result = opening($0, of: node, flags: flags, by: caller)
             }
         } catch {
             return .failure(report(error, operation: "open", node: node))
         }
+        if case .success(let opening) = result, opening.dropsAttributes, let forget = forgetAttributes.withLock({ $0 })
+        {
+            forget(node)
+        }
         return result
+    }
+
+    /// How long the kernel may keep attributes, in seconds: as long as it likes where nothing changes them but what it does
+    /// itself.
+    ///
+    /// - Parameter asksDisk: not under a lock of `files`.
+    func validity(of attributes: NodeAttributes, asksDisk: Bool = true) -> Double {
+        guard attributes.kind == .file else { return Operations.validity }
+        // Who writes to a set-id file takes that from it, which the kernel leaves to the server.
+        if attributes.permissions & 0o6000 != 0 { return 0 }
+        guard attributes.isUpper else { return Operations.validity }
+        let node = attributes.node
+        // The times change by what is written through a map.
+        let mayBeMapped = modes.mayBeMapped(node.number) { !asksDisk || files.isHeldForWriting(node) }
+        return mayBeMapped ? 0 : Operations.validity
     }
 
     /// How the kernel shall read and write a file that was just opened.
     ///
-    /// - Parameter writer: who opened it for writing.
     /// - Returns: EIO where the kernel reads bytes by itself, for others, that turned out wrong. Nothing is open then.
     func opening(
-        _ opened: MountFS.Opened, of node: Node, writer: UInt32? = nil
+        _ opened: MountFS.Opened, of node: Node, flags: CInt, by caller: MountFS.Caller
     ) -> Result<IOModes.Opening, Errno> {
         let handle = if case .lower(let file) = opened { file.handle } else { UInt64(0) }
         let isWritable = if case .upper = opened { true } else { false }
@@ -134,7 +154,7 @@ final class ServingContext: Sendable {
         do throws(Errno) {
             opening = try modes.open(
                 node.number, isWritable: isWritable, leavesPages: bytes >= Self.droppedBytesMin, handle: handle,
-                writer: writer
+                writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil, maps: flags & O_ACCMODE == O_RDWR
             ) { register(opened, of: node, bytes: bytes) }
         } catch {
             fileSystem.release(node)

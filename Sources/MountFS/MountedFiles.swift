@@ -22,9 +22,8 @@ package protocol MountedFiles: AnyObject, Sendable {
     /// What shows at a path, for those who ask why.
     func shown(at path: TreePath) throws(Errno) -> MountFS.Shown
 
-    /// - Returns: a number for `list` and `closeDirectory`, and whether the directory is as the tree has it: the kernel
-    ///   may keep what it reads of it then.
-    func openDirectory(_ node: Node) throws(Errno) -> (listing: UInt64, isPlain: Bool)
+    /// - Returns: a number for `list` and `closeDirectory`.
+    func openDirectory(_ node: Node) throws(Errno) -> UInt64
     func closeDirectory(_ listing: UInt64)
     /// Gives the entries of an open directory from `position` on to `body`, which returns false to stop: the entry was not
     /// taken then. The name is valid during the call and not terminated.
@@ -53,6 +52,8 @@ package protocol MountedFiles: AnyObject, Sendable {
     /// Whether the kernel may read a file of the tree by itself when all of it is local: nobody gets to see what is written
     /// to it while it is open then. `bytes`: its size.
     func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool
+    /// Whether anybody has a file of the upper open or mapped for writing, or may have.
+    func isHeldForWriting(_ node: Node) -> Bool
     /// `lseek(2)` for data and holes.
     func seek(_ node: Node, to offset: Int64, whence: CInt) throws(Errno) -> Int64
     /// - Parameter handle: of the open that asks: each is told once of bytes that could not be written.

@@ -19,19 +19,15 @@ extension Overlay {
         let items = Lock<[Item]?>(nil)
     }
 
-    /// - Returns: a number for `list` and `closeDirectory`, and whether the directory is as the tree has it: the kernel
-    ///   may keep what it reads of it then.
-    package func openDirectory(_ node: Node) throws(Errno) -> (listing: UInt64, isPlain: Bool) {
-        let isPlain = try structure.reading { () throws(Errno) in
-            let directory = try directory(node)
-            return directory.folder == nil && directory.lower != nil
-        }
+    /// - Returns: a number for `list` and `closeDirectory`.
+    package func openDirectory(_ node: Node) throws(Errno) -> UInt64 {
+        _ = try structure.reading { () throws(Errno) in try directory(node) }
         let number = listingCount.withLock { count in
             count += 1
             return count
         }
         listings.withLock { $0[number] = Listed() }
-        return (number, isPlain)
+        return number
     }
 
     package func closeDirectory(_ number: UInt64) {

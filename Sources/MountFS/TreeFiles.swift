@@ -67,7 +67,7 @@ final class TreeFiles: MountedFiles {
 
     // MARK: Directories
 
-    func openDirectory(_ node: Node) throws(Errno) -> (listing: UInt64, isPlain: Bool) { (0, true) }
+    func openDirectory(_ node: Node) throws(Errno) -> UInt64 { 0 }
 
     func closeDirectory(_ listing: UInt64) {}
 
@@ -134,6 +134,8 @@ final class TreeFiles: MountedFiles {
 
     /// Small files are better off in the page cache: opening them again costs no more than the request.
     func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool { bytes >= MountFS.smallBytes }
+
+    func isHeldForWriting(_ node: Node) -> Bool { false }
 
     // MARK: Changes
 

@@ -1,5 +1,6 @@
 """Writing into a mount: where it goes, what is remembered of the tree, and what `status` and `upper list` tell."""
 
+import ctypes
 import fcntl
 import json
 import os
@@ -231,6 +232,25 @@ def as_nobody(action):
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def mode_alone(path):
+    """As who asks the kernel for the mode and for nothing else sees it."""
+    return subprocess.run(["stat", "-c", "%a", path], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+def test_who_writes_to_a_set_id_file_is_seen_to_take_the_bits_from_it(mcfs, lower, passthrough):
+    mcfs.environment["MCFS_PASSTHROUGH"] = passthrough
+    path = f"{mcfs.mount(lower, options=('--allow-other',))}/program"
+    write(path, b"#!/bin/sh\n")
+    os.chown(path, NOBODY, NOBODY)
+    for change in (lambda file: os.pwrite(file, b"x", 0), lambda file: os.posix_fallocate(file, 0, 4096)):
+        os.chmod(path, 0o6755)
+        assert mode_alone(path) == "6755"
+        with open(path, "r+b") as file:
+            as_nobody(lambda: change(file.fileno()))
+        assert mode_alone(path) == "755"
+
+
 def test_who_is_not_in_the_group_loses_the_set_group_id_bit_with_an_access_list(mcfs, lower, tmp_path):
     upper = tmp_path / "upper"
     upper.mkdir()
@@ -246,6 +266,88 @@ def test_who_is_not_in_the_group_loses_the_set_group_id_bit_with_an_access_list(
             as_nobody(set_list) if owner else set_list()
         for place in (path, upper / f"{name}.program"):
             assert os.stat(place).st_mode & 0o7777 == expected
+
+
+class Map:
+    """Pages of a file that are mapped for writing, without a descriptor of their own."""
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+    def __init__(self, file, pages):
+        self.pages, self.next = pages, 0
+        self.address = self.libc.mmap(None, 4096 * pages, 3, 1, file, 0)
+        assert self.address != ctypes.c_void_p(-1).value
+
+    def write(self):
+        """Into a page that was not written to: the file system notes the time then."""
+        time.sleep(0.02)
+        ctypes.memset(self.address + 4096 * self.next, 65, 1)
+        self.next += 1
+
+    def sync(self):
+        assert self.libc.msync(self.address, 4096 * self.pages, 4) == 0
+
+    def close(self):
+        self.libc.munmap(self.address, 4096 * self.pages)
+
+
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+@pytest.mark.parametrize("name", ["new", "a/other.txt"])
+def test_times_of_a_file_that_is_written_to_through_a_map_show_at_once(mcfs, lower, tmp_path, name, passthrough):
+    mcfs.environment["MCFS_PASSTHROUGH"] = passthrough
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    path = f"{mcfs.mount(lower, options=('--upper', upper))}/{name}"
+    if name == "new":
+        write(path, b"")
+    os.stat(path)
+    file = os.open(path, os.O_RDWR)
+    os.ftruncate(file, 8 * 4096)
+    written = Map(file, 8)
+
+    def check():
+        before = os.stat(path).st_mtime_ns
+        written.write()
+        # Where the daemon writes, it is what is written back that changes the file.
+        if passthrough == "false":
+            written.sync()
+        assert os.stat(path).st_mtime_ns > before
+
+    check()
+    check()
+    os.close(file)
+    # The map outlives the descriptor.
+    time.sleep(0.2)
+    check()
+    check()
+    with open(path, "rb") as reader:
+        reader.read(1)
+        check()
+    written.close()
+    assert os.stat(path).st_mtime_ns == os.stat(upper / name).st_mtime_ns
+
+
+def test_the_kernel_keeps_attributes_of_files_that_nobody_writes_to(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    path = f"{mcfs.mount(lower, options=('--upper', upper))}/new"
+    write(path, b"x")
+    time.sleep(0.2)
+    os.close(os.open(path, os.O_RDWR))
+    time.sleep(0.2)
+    os.stat(path)
+    kept = os.stat(path)
+    # What nobody may do shows whether the kernel asks.
+    os.utime(upper / "new", (1, 1))
+    time.sleep(1.2)
+    assert os.stat(path).st_mtime_ns == kept.st_mtime_ns
+    # Who can map it can change it without the kernel's notice.
+    with open(path, "r+b"):
+        assert os.stat(path).st_mtime == 1
 
 
 def test_writers_that_wait_for_the_disk_hold_nobody_else_up(mcfs, lower, tmp_path):
