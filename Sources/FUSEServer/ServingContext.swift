@@ -1,4 +1,5 @@
 internal import CFUSE
+internal import CLinux
 internal import Glibc
 internal import Logging
 internal import MCFSCore
@@ -31,11 +32,14 @@ final class ServingContext: Sendable {
     /// Signalled when `isInitialized` becomes true.
     let changed = Guarded(())
 
+    private let leavesAccessTimes: Bool
     private let initialized = Atomic<Bool>(false)
     private let skipsOpendir = Atomic<Bool>(false)
 
-    init(_ fileSystem: MountFS, logger: Logger) {
+    /// - Parameter leavesAccessTimes: reading changes no access times (`noatime`).
+    init(_ fileSystem: MountFS, leavesAccessTimes: Bool = false, logger: Logger) {
         self.fileSystem = fileSystem
+        self.leavesAccessTimes = leavesAccessTimes
         files = fileSystem.files
         self.logger = logger
         pending = PendingReplies(
@@ -162,6 +166,10 @@ final class ServingContext: Sendable {
         }
         opening.handle = isWritable ? fileSystem.newHandle() : handle
         if fileSystem.hasUncertainPages(node) { opening.keepsPages = false }
+        if case .upper(let file) = opened, case .cached = opening.mode {
+            // Who opened it last says what its reads do, which come here for all who have it open.
+            file.leaveAccessTime(leavesAccessTimes || flags & mcfs_o_noatime != 0)
+        }
         return .success(opening)
     }
 
@@ -172,7 +180,7 @@ final class ServingContext: Sendable {
             files.mayPassThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
         // Who writes to a set-id program takes that from it, which the daemon must see.
         case .upper(let file):
-            (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
+            (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(upper: file) : nil
         case .unread, .empty: nil
         }
     }
@@ -230,5 +238,14 @@ final class ServingContext: Sendable {
         // Who unmounts knows; who asks for a name that is not there does too.
         let level: Logger.Level = error.code == .cancelled || error.code == .notFound ? .debug : .warning
         logger.log(level: level, "a request of the mount failed", metadata: metadata)
+    }
+}
+
+extension OwnedDescriptor {
+    /// Whether reads by it leave the access time as it is.
+    fileprivate func leaveAccessTime(_ leaves: Bool) {
+        let flags = fcntl(rawValue, F_GETFL)
+        guard flags >= 0, (flags & mcfs_o_noatime != 0) != leaves else { return }
+        _ = fcntl(rawValue, F_SETFL, flags ^ mcfs_o_noatime)
     }
 }

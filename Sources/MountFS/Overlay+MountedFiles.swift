@@ -21,8 +21,10 @@ extension Overlay {
         }
     }
 
-    /// A file that the kernel reads by itself cannot be written to under its readers: who opened it before its first write
-    /// goes on reading what it was. In the page cache, all see what is written.
+    /// A file of the tree that the kernel reads by itself cannot become another one under its readers, so its copy is a file
+    /// of its own until they have closed it. In the page cache, all see what is written, and locks and attributes are those of
+    /// one file. Weights, and what is too large to be in memory twice, are read by many and written by nobody; what programs
+    /// lock and change in place, such as databases, is neither.
     package func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool {
         guard let entry = node.entry(count: tree.count), bytes >= Self.passedThroughBytesMin else { return false }
         // Its copy gets all names at once; the kernel looks up only the one that is written to.

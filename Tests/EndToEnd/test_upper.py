@@ -350,6 +350,28 @@ def test_the_kernel_keeps_attributes_of_files_that_nobody_writes_to(mcfs, lower,
         assert os.stat(path).st_mtime == 1
 
 
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+@pytest.mark.parametrize("how", ["noatime", "O_NOATIME"])
+def test_who_asks_for_it_leaves_access_times_as_they_are(mcfs, lower, tmp_path, how, passthrough):
+    mcfs.environment["MCFS_PASSTHROUGH"] = passthrough
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    helper, mountpoint = tmp_path / "mount.fuse.mcfs", mcfs.new_mountpoint()
+    os.symlink(mcfs.executable, helper)
+    options = f"cache_dir={mcfs.cache},upperdir={upper}" + (",noatime" if how == "noatime" else "")
+    subprocess.run([helper, lower, mountpoint, "-o", options], check=True, env=mcfs.environment)
+    assert mcfs.status()["mounts"][0]["passthrough"] is (passthrough == "true")
+    for number, flags in enumerate((os.O_NOATIME if how == "O_NOATIME" else 0, 0)):
+        path = upper / f"file{number}"
+        write(f"{mountpoint}/{path.name}", b"x" * 10_000)
+        os.utime(f"{mountpoint}/{path.name}", (1_000_000_000, os.stat(path).st_mtime))
+        mcfs_helper.drop_page_cache()
+        file = os.open(f"{mountpoint}/{path.name}", os.O_RDONLY | flags)
+        assert len(os.read(file, 10_000)) == 10_000
+        os.close(file)
+        assert (os.stat(path).st_atime == 1_000_000_000) == (how == "noatime" or flags != 0)
+
+
 def test_writers_that_wait_for_the_disk_hold_nobody_else_up(mcfs, lower, tmp_path):
     mcfs.environment["MCFS_PASSTHROUGH"] = "false"
     disk = LoopDisk(str(tmp_path), "ext4")
