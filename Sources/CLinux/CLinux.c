@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 const int mcfs_o_noatime = O_NOATIME;
@@ -141,6 +143,51 @@ ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused) {
 ssize_t mcfs_read_cached(int fd, void *buffer, size_t size, off_t offset) {
     struct iovec piece = {.iov_base = buffer, .iov_len = size};
     return preadv2(fd, &piece, 1, offset, RWF_NOWAIT);
+}
+
+int mcfs_clone_without_access_times(int directory) {
+    /* open_tree(OPEN_TREE_CLONE), mount_setattr(MOUNT_ATTR_NOATIME instead of MOUNT_ATTR__ATIME), which older headers lack. */
+    struct {
+        uint64_t set, clear, propagation, user_namespace;
+    } attributes = {.set = 0x10, .clear = 0x70};
+    int mount = (int)syscall(428, directory, "", AT_EMPTY_PATH | O_CLOEXEC | 1);
+    if (mount < 0) return -1;
+    int fd = -1;
+    if (syscall(442, mount, "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0)
+        /* What open_tree gives is for paths alone. */
+        fd = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = errno;
+    close(mount);
+    errno = error;
+    return fd;
+}
+
+int mcfs_open_in(int tree, int fd, int flags) {
+    union {
+        struct file_handle handle;
+        char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+    } file = {.handle.handle_bytes = MAX_HANDLE_SZ};
+    int mount;
+    if (name_to_handle_at(fd, "", &file.handle, &mount, AT_EMPTY_PATH) != 0) return -1;
+    return open_by_handle_at(tree, &file.handle, flags | O_CLOEXEC);
+}
+
+int mcfs_is_held_for_writing(int fd) {
+    /* Who opens the file for writing in between waits for the end of the lease, and its holder is told by a signal, which
+       would end the process. */
+    sigset_t signals, before;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGIO);
+    pthread_sigmask(SIG_BLOCK, &signals, &before);
+    struct f_owner_ex owner = {.type = F_OWNER_TID, .pid = (pid_t)syscall(SYS_gettid)};
+    int is_held = fcntl(fd, F_SETOWN_EX, &owner) != 0 || fcntl(fd, F_SETLEASE, F_RDLCK) != 0;
+    if (!is_held) {
+        const struct timespec none = {0};
+        fcntl(fd, F_SETLEASE, F_UNLCK);
+        sigtimedwait(&signals, NULL, &none);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return is_held;
 }
 
 int mcfs_answer_request(int fd, uint64_t unique, int error, const void *body, size_t size) {

@@ -27,7 +27,7 @@ struct DirectAnswers: Sendable {
         case .open where request.count >= RequestHeader.size + 8:
             let flags = CInt(bitPattern: request.loadUnaligned(fromByteOffset: RequestHeader.size, as: UInt32.self))
             guard flags & (O_ACCMODE | O_TRUNC) == O_RDONLY else { return false }
-            switch context.open(node, flags: flags, by: Overlay.Caller(uid: header.uid, gid: header.gid)) {
+            switch context.open(node, flags: flags, by: MountFS.Caller(uid: header.uid, gid: header.gid)) {
             case .failure(let error): mcfs_answer_request(device, header.unique, -error.rawValue, nil, 0)
             case .success(let opening): answer(header.unique, node, opening)
             }

@@ -27,6 +27,24 @@ final class IOModes: Sendable {
         var havePages: Set<UInt64> = []
         /// Inodes that may have been written past the pages that the kernel holds of them.
         var mayBeStale: Set<UInt64> = []
+        /// Inodes that were opened so that they can be mapped for writing past the daemon: a map outlives its open, and the
+        /// kernel does not tell of its end.
+        var mayBeMapped: [UInt64: Mapping] = [:]
+        var mappingOpens: UInt64 = 0
+
+        /// - Returns: whether nobody knew before that the inode can be written to past the daemon.
+        mutating func note(_ maps: Bool, _ node: UInt64, _ mode: Mode) -> Bool {
+            guard maps, case .passthrough = mode else { return false }
+            mappingOpens += 1
+            return mayBeMapped.updateValue(Mapping(number: mappingOpens), forKey: node) == nil
+        }
+    }
+
+    private struct Mapping {
+        /// Of the latest such open.
+        let number: UInt64
+        /// Whether the attributes were asked for when nobody had it open any more.
+        var wasAsked = false
     }
 
     private let state = Lock(State())
@@ -38,19 +56,21 @@ final class IOModes: Sendable {
     ///   - leavesPages: the kernel will have pages worth dropping, if it does not read the file by itself.
     ///   - handle: of the file that was opened; 0: any.
     ///   - writer: who can write to it by this open.
+    ///   - maps: it can be mapped for writing by this open.
     ///   - register: makes the backing file if the file can be passed through; called without a lock, where nothing
     ///     decides yet.
     func open(
         _ node: UInt64, isWritable: Bool, leavesPages: Bool = true, handle: UInt64 = 0, writer: UInt32? = nil,
-        register: () -> Passthrough.BackingFile?
+        maps: Bool = false, register: () -> Passthrough.BackingFile?
     ) throws(Errno) -> Opening {
-        if let mode = try state.withLock({ (state) throws(Errno) in try Self.join(node, handle, writer, &state) }) {
-            return Opening(mode: mode)
+        if let opening = try state.withLock({ (state) throws(Errno) in try Self.join(node, handle, writer, maps, &state)
+        }) {
+            return opening
         }
         let mode = register().map { Mode.passthrough($0) } ?? .cached
         return try state.withLock { (state) throws(Errno) in
             // Another thread may have been faster: its backing file is the one.
-            if let mode = try Self.join(node, handle, writer, &state) { return Opening(mode: mode) }
+            if let opening = try Self.join(node, handle, writer, maps, &state) { return opening }
             state.open[node] = Inode(mode: mode, handle: handle, opens: 1, writers: writer.map { [$0] } ?? [])
             switch mode {
             case .cached:
@@ -58,7 +78,9 @@ final class IOModes: Sendable {
                 return Opening(mode: mode, keepsPages: state.mayBeStale.remove(node) == nil)
             case .passthrough:
                 if isWritable { state.mayBeStale.insert(node) }
-                return Opening(mode: mode, dropsPages: state.havePages.remove(node) != nil)
+                return Opening(
+                    mode: mode, dropsPages: state.havePages.remove(node) != nil,
+                    dropsAttributes: state.note(maps, node, mode))
             }
         }
     }
@@ -70,6 +92,8 @@ final class IOModes: Sendable {
         var keepsPages = true
         /// Pages that the kernel has are of no use any more.
         var dropsPages = false
+        /// Attributes that the kernel has may change without its notice from now on.
+        var dropsAttributes = false
         /// What the kernel sends along with each read.
         var handle: UInt64 = 0
     }
@@ -84,12 +108,13 @@ final class IOModes: Sendable {
         state.withLock { state in
             state.havePages.remove(node)
             state.mayBeStale.remove(node)
+            state.mayBeMapped[node] = nil
         }
     }
 
     private static func join(
-        _ node: UInt64, _ handle: UInt64, _ writer: UInt32?, _ state: inout State
-    ) throws(Errno) -> Mode? {
+        _ node: UInt64, _ handle: UInt64, _ writer: UInt32?, _ maps: Bool, _ state: inout State
+    ) throws(Errno) -> Opening? {
         // One look at the table: this is done for every open.
         guard let place = state.open.index(forKey: node) else { return nil }
         let first = state.open.values[place]
@@ -97,7 +122,29 @@ final class IOModes: Sendable {
         if case .passthrough = first.mode, handle != 0, first.handle != 0, handle != first.handle { throw .io }
         state.open.values[place].opens += 1
         if let writer { state.open.values[place].writers.insert(writer) }
-        return state.open.values[place].mode
+        return Opening(mode: first.mode, dropsAttributes: state.note(maps, node, first.mode))
+    }
+
+    /// Whether a file may be changed through a map that the kernel does not tell of.
+    ///
+    /// - Parameter isHeld: whether anybody holds the file for writing; asked without a lock. Not at the first question after
+    ///   the last open: it may be that of who opens it again.
+    func mayBeMapped(_ node: UInt64, isHeld: () -> Bool) -> Bool {
+        let number = state.withLock { state -> UInt64? in
+            guard let known = state.mayBeMapped[node] else { return nil }
+            guard state.open[node] == nil, known.wasAsked else {
+                if state.open[node] == nil { state.mayBeMapped[node]?.wasAsked = true }
+                return 0
+            }
+            return known.number
+        }
+        guard let number else { return false }
+        if number == 0 || isHeld() { return true }
+        return state.withLock { state in
+            // It may have been opened since.
+            if state.mayBeMapped[node]?.number == number { state.mayBeMapped[node] = nil }
+            return state.mayBeMapped[node] != nil
+        }
     }
 
     /// Whether others than root and `user` can write to a file without the daemon.

@@ -7,9 +7,13 @@ struct Listing {
     let buffer: UnsafeMutableRawBufferPointer
     /// READDIRPLUS: each entry counts as looked up.
     let withAttributes: Bool
+    let context: ServingContext
     private(set) var used = 0
 
-    init(request: OpaquePointer, buffer: UnsafeMutableRawBufferPointer, withAttributes: Bool) {
+    init(
+        request: OpaquePointer, buffer: UnsafeMutableRawBufferPointer, withAttributes: Bool, _ context: ServingContext
+    ) {
+        self.context = context
         self.request = request
         self.buffer = buffer
         self.withAttributes = withAttributes
@@ -24,7 +28,8 @@ struct Listing {
             let destination = rest.baseAddress?.assumingMemoryBound(to: CChar.self)
             let position = off_t(clamping: entry.nextPosition)
             if withAttributes {
-                var parameters = fuse_entry_param(entry.attributes)
+                var parameters = fuse_entry_param(
+                    entry.attributes, validity: context.validity(of: entry.attributes, asksDisk: false))
                 // The kernel has "." and "..": they are no look-up.
                 if entry.isDot { parameters.ino = 0 }
                 return fuse_add_direntry_plus(

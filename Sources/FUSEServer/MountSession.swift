@@ -50,7 +50,8 @@ package final class MountSession: Sendable {
         try Self.checkDevice(mountpoint: mountpoint)
         var logger = Logger(label: "mcfs.fuse")
         logger[metadataKey: "mount"] = "\(self.mountpoint)"
-        context = ServingContext(fileSystem, logger: logger)
+        let leavesAccessTimes = options.kernelOptions.contains("noatime")
+        context = ServingContext(fileSystem, leavesAccessTimes: leavesAccessTimes, logger: logger)
         let upper = fileSystem.overlay?.upper
         if let sample = options.passthroughSample {
             context.wire.offerPassthrough(on: sample, alsoOnOverlay: upper?.isOnOverlay ?? false)
@@ -89,6 +90,7 @@ package final class MountSession: Sendable {
                 "the kernel cannot read complete files by itself; they are read through the daemon",
                 metadata: ["reason": "\(reason)"])
         }
+        if leavesAccessTimes, let upper { context.passthrough.leaveAccessTimes(below: upper.directory) }
         if let kernelMount, !kernelMount.setReadAhead(kibibytes: Self.readAheadKibibytes) {
             logger.debug("the kernel's read-ahead stays as it is: /sys is not writable")
         }

@@ -3,9 +3,7 @@ internal import Glibc
 internal import MCFSCore
 internal import MountFS
 
-/// The callbacks of libfuse: each decodes, calls one method of `MountFS` or of its overlay, replies.
-///
-/// Node numbers of a mount without an overlay follow from the tree: there are no look-ups to count.
+/// The callbacks of libfuse: each decodes, calls one method of `MountedFiles`, replies.
 enum Operations {
     /// How long the kernel may keep names and attributes, in seconds: the tree never changes, and what is written over it
     /// changes through the kernel alone.
@@ -25,6 +23,8 @@ enum Operations {
         return operations
     }
 
+    // MARK: Parts
+
     /// Runs `body` with the request's context and its reply.
     static func serve(_ request: OpaquePointer?, _ body: (ServingContext, consuming Reply) -> Void) {
         guard let request else { return }
@@ -34,28 +34,53 @@ enum Operations {
     }
 
     /// Answers with what `body` returns, by `send`, or with its errno.
-    static func answer<Value, Failure: RequestError>(
-        _ reply: consuming Reply, _ body: () throws(Failure) -> Value, with send: (consuming Reply, Value) -> Void
+    static func answer<Value>(
+        _ request: OpaquePointer?, _ body: (any MountedFiles) throws(Errno) -> Value,
+        with send: (consuming Reply, Value) -> Void
     ) {
-        let value: Value
-        do throws(Failure) { value = try body() } catch { return reply.fail(error) }
-        send(reply, value)
+        serve(request) { context, reply in
+            let value: Value
+            do throws(Errno) { value = try body(context.files) } catch { return reply.fail(error) }
+            send(reply, value)
+        }
     }
+
+    /// Answers with an entry that `body` has counted as looked up.
+    static func answerEntry(
+        _ context: ServingContext, _ reply: consuming Reply, _ body: () throws(Errno) -> NodeAttributes?
+    ) {
+        let entry: NodeAttributes?
+        do throws(Errno) { entry = try body() } catch { return reply.fail(error) }
+        if !reply.send(entry: entry, context), let entry { context.forget(entry.node, 1) }
+    }
+
+    static func answerAttributes(
+        _ context: ServingContext, _ reply: consuming Reply, _ body: () throws(Errno) -> NodeAttributes
+    ) {
+        let attributes: NodeAttributes
+        do throws(Errno) { attributes = try body() } catch { return reply.fail(error) }
+        reply.send(attributes: attributes, context)
+    }
+
+    static func bytes(_ name: UnsafePointer<CChar>?) throws(Errno) -> [UInt8] {
+        guard let name else { throw Errno(rawValue: EINVAL) }
+        return Array(UnsafeRawBufferPointer(start: name, count: strlen(name)))
+    }
+
+    static func caller(_ request: OpaquePointer?) -> MountFS.Caller {
+        guard let request, let context = fuse_req_ctx(request)?.pointee else { return .nobody }
+        return MountFS.Caller(uid: context.uid, gid: context.gid, umask: UInt16(truncatingIfNeeded: context.umask))
+    }
+
+    // MARK: Names
 
     private static func addLookups(to operations: inout fuse_lowlevel_ops) {
         operations.lookup = { request, parent, name in
             Operations.serve(request) { context, reply in
                 guard let name else { return reply.fail(errno: EINVAL) }
-                let bytes = UnsafeRawBufferPointer(start: name, count: strlen(name))
-                if let overlay = context.fileSystem.overlay {
-                    return Operations.answer(context, reply) { () throws(Errno) in
-                        try overlay.lookup(Array(bytes), in: Node(number: parent))
-                    }
-                }
-                Operations.answer(reply) { () throws(MCFSError) in
-                    try context.fileSystem.lookup(bytes, in: Node(number: parent))
-                } with: {
-                    $0.send(entry: $1)
+                Operations.answerEntry(context, reply) { () throws(Errno) in
+                    try context.files.lookup(
+                        UnsafeRawBufferPointer(start: name, count: strlen(name)), in: Node(number: parent))
                 }
             }
         }
@@ -75,73 +100,42 @@ enum Operations {
         }
         operations.getattr = { request, node, _ in
             Operations.serve(request) { context, reply in
-                let node = Node(number: node)
-                if let overlay = context.fileSystem.overlay {
-                    return Operations.answer(reply) { () throws(Errno) in
-                        try overlay.attributes(of: node)
-                    } with: {
-                        $0.send(attributes: $1)
-                    }
-                }
-                Operations.answer(reply) { () throws(MCFSError) in
-                    try context.fileSystem.attributes(of: node)
-                } with: {
-                    $0.send(attributes: $1)
+                Operations.answerAttributes(context, reply) { () throws(Errno) in
+                    try context.files.attributes(of: Node(number: node))
                 }
             }
         }
         operations.readlink = { request, node in
-            Operations.serve(request) { context, reply in
-                let node = Node(number: node)
-                if let overlay = context.fileSystem.overlay {
-                    return Operations.answer(reply) { () throws(Errno) in
-                        try overlay.readLink(node)
-                    } with: {
-                        $0.send($1)
-                    }
-                }
-                Operations.answer(reply) { () throws(MCFSError) in
-                    try context.fileSystem.readLink(node)
-                } with: {
-                    $0.send($1)
-                }
+            Operations.answer(request) { (files) throws(Errno) in
+                try files.readLink(Node(number: node))
+            } with: {
+                $0.send($1)
             }
         }
         operations.statfs = { request, _ in
-            Operations.serve(request) { context, reply in
-                if let overlay = context.fileSystem.overlay {
-                    return Operations.answer(reply) { () throws(Errno) in
-                        try overlay.usage()
-                    } with: {
-                        $0.send($1)
-                    }
-                }
-                let usage = context.fileSystem.usage
-                var result = statvfs()
-                result.f_bsize = 4096
-                result.f_frsize = 4096
-                result.f_blocks = UInt(usage.bytes / 4096 + (usage.bytes % 4096 == 0 ? 0 : 1))
-                result.f_files = UInt(usage.entries)
-                result.f_namemax = UInt(TreePath.nameBytesMax)
-                reply.send(result)
+            Operations.answer(request) { (files) throws(Errno) in
+                try files.usage()
+            } with: {
+                $0.send($1)
             }
         }
     }
+
+    // MARK: Files
 
     private static func addFiles(to operations: inout fuse_lowlevel_ops) {
         operations.open = { request, node, info in
             Operations.serve(request) { context, reply in
                 guard let info = info?.pointee else { return reply.fail(errno: EINVAL) }
                 let node = Node(number: node)
-                let writes = info.opensForWriting || info.flags & O_TRUNC != 0
-                guard writes else { return Operations.open(context, reply, node, info) }
-                guard let overlay = context.fileSystem.overlay else { return reply.fail(errno: EROFS) }
-                var change: Overlay.Change?
-                if info.flags & O_TRUNC != 0 {
-                    change = Overlay.Change()
+                let truncates = info.flags & O_TRUNC != 0
+                guard truncates || info.opensForWriting else { return Operations.open(context, reply, node, info) }
+                var change: AttributeChange?
+                if truncates {
+                    change = AttributeChange()
                     change?.size = 0
                 }
-                Operations.afterCopyUp(overlay, context, reply, node, with: change) { reply, copy in
+                Operations.afterCopyUp(context, reply, node, with: change) { reply, copy in
                     Operations.open(context, reply, node, info, copy: copy)
                 }
             }
@@ -159,13 +153,20 @@ enum Operations {
                     offset: UInt64(clamping: offset), count: size)
             }
         }
+        operations.lseek = { request, node, offset, whence, _ in
+            Operations.answer(request) { (files) throws(Errno) in
+                try files.seek(Node(number: node), to: Int64(offset), whence: whence)
+            } with: {
+                $0.send(position: $1)
+            }
+        }
     }
 
     private static func open(
         _ context: ServingContext, _ reply: consuming Reply, _ node: Node, _ info: fuse_file_info,
         copy: OwnedDescriptor? = nil
     ) {
-        switch context.open(node, flags: info.flags, copy: copy, by: caller(reply)) {
+        switch context.open(node, flags: info.flags, copy: copy, by: caller(reply.request)) {
         case .failure(let error): reply.fail(error)
         case .success(let opening):
             // No RELEASE comes for an open that was interrupted.
@@ -216,31 +217,27 @@ enum Operations {
         }
     }
 
+    // MARK: Directories
+
     private static func addDirectories(to operations: inout fuse_lowlevel_ops) {
         operations.opendir = { request, node, info in
             Operations.serve(request) { context, reply in
                 // The kernel then keeps all directories' listings by itself and sends neither OPENDIR nor RELEASEDIR.
                 if context.canSkipOpendir { return reply.fail(errno: ENOSYS) }
                 guard var info = info?.pointee else { return reply.fail(errno: EINVAL) }
-                var listing: UInt64 = 0
-                // What is as the tree has it changes through the kernel alone, which notices.
-                var isPlain = true
-                if let overlay = context.fileSystem.overlay {
-                    do throws(Errno) { (listing, isPlain) = try overlay.openDirectory(Node(number: node)) } catch {
-                        return reply.fail(error)
-                    }
+                do throws(Errno) { info.fh = try context.files.openDirectory(Node(number: node)) } catch {
+                    return reply.fail(error)
                 }
-                info.fh = listing
-                info.cache_readdir = isPlain ? 1 : 0
-                info.keep_cache = isPlain ? 1 : 0
-                if !reply.send(openDirectory: info), listing != 0 {
-                    context.fileSystem.overlay?.closeDirectory(listing)
-                }
+                // What is in it changes through the kernel alone, which notices.
+                info.cache_readdir = 1
+                info.keep_cache = 1
+                let listing = info.fh
+                if !reply.send(openDirectory: info) { context.files.closeDirectory(listing) }
             }
         }
         operations.releasedir = { request, _, info in
             Operations.serve(request) { context, reply in
-                if let listing = info?.pointee.fh, listing != 0 { context.fileSystem.overlay?.closeDirectory(listing) }
+                if let listing = info?.pointee.fh { context.files.closeDirectory(listing) }
                 reply.succeed()
             }
         }
@@ -260,7 +257,6 @@ enum Operations {
         }
     }
 
-    /// - Parameter number: of an open directory of the overlay; 0: as the tree has it.
     private static func list(
         _ context: ServingContext, _ reply: consuming Reply, _ node: Node, listing number: UInt64, offset: off_t,
         size: Int, withAttributes: Bool
@@ -270,21 +266,11 @@ enum Operations {
         let size = min(size, ThreadBuffer.size)
         let isDone: Void? = ThreadBuffer.with(size) { buffer in
             guard let request = reply?.request else { return }
-            var listing = Listing(request: request, buffer: buffer, withAttributes: withAttributes)
-            let position = UInt64(clamping: offset)
-            if number != 0, let overlay = context.fileSystem.overlay {
-                do throws(Errno) {
-                    try overlay.list(number, node, from: position, withAttributes: withAttributes) {
-                        listing.add($0, $1)
-                    }
-                    reply.take()?.send(UnsafeRawBufferPointer(rebasing: buffer[..<listing.used]))
-                } catch {
-                    reply.take()?.fail(error)
-                }
-                return
-            }
-            do throws(MCFSError) {
-                try context.fileSystem.list(node, from: position) { listing.add($0, $1) }
+            var listing = Listing(request: request, buffer: buffer, withAttributes: withAttributes, context)
+            do throws(Errno) {
+                try context.files.list(
+                    number, node, from: UInt64(clamping: offset), withAttributes: withAttributes
+                ) { listing.add($0, $1) }
                 reply.take()?.send(UnsafeRawBufferPointer(rebasing: buffer[..<listing.used]))
             } catch {
                 reply.take()?.fail(error)
@@ -293,47 +279,21 @@ enum Operations {
         if isDone == nil { reply.take()?.fail(errno: ENOMEM) }
     }
 
+    // MARK: Extended attributes
+
     private static func addExtendedAttributes(to operations: inout fuse_lowlevel_ops) {
         operations.getxattr = { request, node, name, size in
-            Operations.serve(request) { context, reply in
-                guard let name else { return reply.fail(errno: EINVAL) }
-                let node = Node(number: node)
-                if let overlay = context.fileSystem.overlay {
-                    return Operations.answer(reply) { () throws(Errno) in
-                        try overlay.extendedAttribute(Operations.bytes(name), of: node)
-                    } with: {
-                        $0.send($1, room: size)
-                    }
-                }
-                let requested = String(cString: name)
-                // No access control lists, capabilities or labels: `ls` asks no more after this answer.
-                guard requested.hasPrefix("user.") else { return reply.fail(errno: EOPNOTSUPP) }
-                guard let attribute = MountFS.ExtendedAttribute(rawValue: requested) else {
-                    return reply.fail(errno: ENODATA)
-                }
-                Operations.answer(reply) { () throws(MCFSError) in
-                    try context.fileSystem.value(of: attribute, node)
-                } with: { reply, value in
-                    if let value { reply.send(value, room: size) } else { reply.fail(errno: ENODATA) }
-                }
+            Operations.answer(request) { (files) throws(Errno) in
+                try files.extendedAttribute(try Operations.bytes(name), of: Node(number: node))
+            } with: {
+                $0.send($1, room: size)
             }
         }
         operations.listxattr = { request, node, size in
-            Operations.serve(request) { context, reply in
-                let node = Node(number: node)
-                if let overlay = context.fileSystem.overlay {
-                    let caller = Operations.caller(reply)
-                    return Operations.answer(reply) { () throws(Errno) in
-                        try overlay.extendedAttributeNames(of: node, for: caller)
-                    } with: {
-                        $0.send($1, room: size)
-                    }
-                }
-                Operations.answer(reply) { () throws(MCFSError) in
-                    try context.fileSystem.extendedAttributeNames(node)
-                } with: {
-                    $0.send($1, room: size)
-                }
+            Operations.answer(request) { (files) throws(Errno) in
+                try files.extendedAttributeNames(of: Node(number: node), for: Operations.caller(request))
+            } with: {
+                $0.send($1, room: size)
             }
         }
     }

@@ -10,6 +10,9 @@ internal import Synchronization
 final class Passthrough: Sendable {
     /// /dev/fuse of the session; it outlives every backing file, see `ServingLoop.clearAway`.
     private let device: Lock<CInt?> = Lock(nil)
+    /// The upper by a mount that leaves access times alone, where they shall be: the kernel reads a file by the mount that it
+    /// was opened by.
+    private let quiet = Lock<OwnedDescriptor?>(nil)
 
     /// Linux: `FUSE_DEV_IOC_BACKING_OPEN`, `FUSE_DEV_IOC_BACKING_CLOSE`.
     private static let openRequest: UInt = 0x4010_e501
@@ -33,7 +36,24 @@ final class Passthrough: Sendable {
         }
     }
 
-    func stop() { device.withLock { $0 = nil } }
+    /// Reading files of the upper changes no access times from now on.
+    func leaveAccessTimes(below upper: OwnedDescriptor) {
+        let clone = mcfs_clone_without_access_times(upper.rawValue)
+        if clone >= 0 { quiet.withLock { $0 = OwnedDescriptor(owning: clone) } }
+    }
+
+    func stop() {
+        device.withLock { $0 = nil }
+        let clone = quiet.withLock { $0.take() }
+        withExtendedLifetime(clone) {}
+    }
+
+    /// As `register`, of a file of the upper.
+    func register(upper file: OwnedDescriptor) -> BackingFile? {
+        guard let quiet = quiet.withLock({ $0 }) else { return register(file) }
+        let other = mcfs_open_in(quiet.rawValue, file.rawValue, O_RDWR | O_NONBLOCK)
+        return register(other < 0 ? file : OwnedDescriptor(owning: other))
+    }
 
     /// - Returns: nil where it is off or the kernel refuses this file: it is then read through the daemon.
     func register(_ file: OwnedDescriptor) -> BackingFile? {

@@ -7,17 +7,21 @@ extension Reply {
     /// nil: there is no such name, which the kernel may remember.
     /// - Returns: false where the kernel did not take it: it knows nothing of the entry.
     @discardableResult
-    consuming func send(entry: NodeAttributes?) -> Bool {
+    consuming func send(entry: NodeAttributes?, _ context: ServingContext) -> Bool {
         var parameters = fuse_entry_param()
-        if let entry { parameters = fuse_entry_param(entry) } else { parameters.entry_timeout = Operations.validity }
+        if let entry {
+            parameters = fuse_entry_param(entry, validity: context.validity(of: entry))
+        } else {
+            parameters.entry_timeout = Operations.validity
+        }
         let result = fuse_reply_entry(request, &parameters)
         discard self
         return result == 0
     }
 
-    consuming func send(attributes: NodeAttributes) {
+    consuming func send(attributes: NodeAttributes, _ context: ServingContext) {
         var status = stat(attributes)
-        fuse_reply_attr(request, &status, attributes.validity)
+        fuse_reply_attr(request, &status, context.validity(of: attributes))
         discard self
     }
 
@@ -28,12 +32,12 @@ extension Reply {
 
     /// An open file; with `entry` one that was just made.
     /// - Returns: false where the opener was interrupted: the kernel knows nothing of this open.
-    consuming func send(_ opening: IOModes.Opening, _ info: fuse_file_info, entry: NodeAttributes? = nil) -> Bool {
+    consuming func send(_ opening: IOModes.Opening, _ info: fuse_file_info, entry: fuse_entry_param? = nil) -> Bool {
         var info = info
         info.fh = opening.handle
         // There is nothing to flush: what is written is with the disk's file system at once.
         info.noflush = 1
-        var parameters = entry.map { fuse_entry_param($0) }
+        var parameters = entry
         let request = request
         func answer() -> CInt {
             if parameters != nil { return fuse_reply_create(request, &parameters!, &info) }
@@ -86,11 +90,12 @@ extension Reply {
 }
 
 extension fuse_entry_param {
-    init(_ attributes: NodeAttributes) {
+    /// - Parameter validity: how long the kernel may keep the attributes, in seconds.
+    init(_ attributes: NodeAttributes, validity: Double) {
         self.init()
         ino = attributes.node.number
         attr = stat(attributes)
-        attr_timeout = attributes.validity
+        attr_timeout = validity
         entry_timeout = Operations.validity
     }
 }
@@ -128,10 +133,4 @@ extension timespec {
     fileprivate init(_ time: Timestamp) {
         self.init(tv_sec: Int(time.seconds), tv_nsec: Int(min(time.nanoseconds, 999_999_999)))
     }
-}
-
-extension NodeAttributes {
-    /// How long the kernel may keep them, in seconds. What is written through a map of a file of the upper that the
-    /// kernel passes through changes times that the kernel does not notice.
-    fileprivate var validity: Double { isUpper && kind == .file ? 1 : Operations.validity }
 }

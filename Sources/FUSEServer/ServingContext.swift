@@ -1,4 +1,5 @@
 internal import CFUSE
+internal import CLinux
 internal import Glibc
 internal import Logging
 internal import MCFSCore
@@ -8,6 +9,8 @@ internal import Synchronization
 /// What the callbacks of one session work with; libfuse's user data.
 final class ServingContext: Sendable {
     let fileSystem: MountFS
+    /// Of `fileSystem`.
+    let files: any MountedFiles
     let pending: PendingReplies
     let logger: Logger
     let wire = WireTap()
@@ -17,19 +20,27 @@ final class ServingContext: Sendable {
     let copying = WaitingThreads("mcfs-copy")
     /// Waits for the disk.
     let syncing = WaitingThreads("mcfs-fsync")
+    /// Waits for the disk as well: changes, where too many of them do.
+    let changing = WaitingThreads("mcfs-change")
     /// Waits for reads in flight.
     private let dropping = WaitingThreads("mcfs-pages", threadsMax: 1)
     let lookout = Lookout()
     /// Makes the kernel forget the pages of a node; may block. Set before the session serves.
     let forgetPages = Lock<(@Sendable (Node) -> Void)?>(nil)
+    /// Makes the kernel ask for the attributes of a node; waits for nothing. Set before the session serves.
+    let forgetAttributes = Lock<(@Sendable (Node) -> Void)?>(nil)
     /// Signalled when `isInitialized` becomes true.
     let changed = Guarded(())
 
+    private let leavesAccessTimes: Bool
     private let initialized = Atomic<Bool>(false)
     private let skipsOpendir = Atomic<Bool>(false)
 
-    init(_ fileSystem: MountFS, logger: Logger) {
+    /// - Parameter leavesAccessTimes: reading changes no access times (`noatime`).
+    init(_ fileSystem: MountFS, leavesAccessTimes: Bool = false, logger: Logger) {
         self.fileSystem = fileSystem
+        self.leavesAccessTimes = leavesAccessTimes
+        files = fileSystem.files
         self.logger = logger
         pending = PendingReplies(
             observer: PendingReplies.Observer(
@@ -45,13 +56,14 @@ final class ServingContext: Sendable {
     func startThreads() throws(Errno) {
         try lookout.start()
         if wire.offersPassthrough { try dropping.start() }
-        guard fileSystem.overlay != nil else { return }
+        guard files.isWritable else { return }
         try copying.start()
         try syncing.start()
+        try changing.start()
     }
 
     func endThreads() {
-        for threads in [dropping, copying, syncing] { threads.end() }
+        for threads in [dropping, copying, syncing, changing] { threads.end() }
         lookout.end()
     }
 
@@ -74,8 +86,8 @@ final class ServingContext: Sendable {
         if offers(FUSE_CAP_CACHE_SYMLINKS) { connection.want |= UInt32(FUSE_CAP_CACHE_SYMLINKS) }
         // Content never changes: nothing needs to be compared to keep pages.
         connection.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
-        skipsOpendir.store(offers(FUSE_CAP_NO_OPENDIR_SUPPORT) && fileSystem.overlay == nil, ordering: .relaxed)
-        if fileSystem.overlay != nil {
+        skipsOpendir.store(offers(FUSE_CAP_NO_OPENDIR_SUPPORT) && !files.isWritable, ordering: .relaxed)
+        if files.isWritable {
             // The second version of it, which the tap asks for: with the first, the kernel asks for an attribute before
             // every write.
             connection.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
@@ -101,27 +113,43 @@ final class ServingContext: Sendable {
     ///
     /// - Parameter copy: what was just copied up for it.
     func open(
-        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: Overlay.Caller
+        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: MountFS.Caller
     ) -> Result<IOModes.Opening, Errno> {
-        if let overlay = fileSystem.overlay {
-            do throws(Errno) {
-                return try overlay.open(node, flags: flags, copy: copy, by: caller) {
-                    opening($0, of: node, writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil)
-                }
-            } catch { return .failure(error) }
+        var result: Result<IOModes.Opening, Errno> = .failure(.io)
+        do throws(FileError) {
+            try files.open(node, flags: flags, copy: copy, by: caller) {
+                result = opening($0, of: node, flags: flags, by: caller)
+            }
+        } catch {
+            return .failure(report(error, operation: "open", node: node))
         }
-        do throws(MCFSError) { return opening(try fileSystem.open(node), of: node) } catch {
-            report(error, operation: "open", node: node.number)
-            return .failure(Errno(rawValue: error.errno))
+        if case .success(let opening) = result, opening.dropsAttributes, let forget = forgetAttributes.withLock({ $0 })
+        {
+            forget(node)
         }
+        return result
+    }
+
+    /// How long the kernel may keep attributes, in seconds: as long as it likes where nothing changes them but what it does
+    /// itself.
+    ///
+    /// - Parameter asksDisk: not under a lock of `files`.
+    func validity(of attributes: NodeAttributes, asksDisk: Bool = true) -> Double {
+        guard attributes.kind == .file else { return Operations.validity }
+        // Who writes to a set-id file takes that from it, which the kernel leaves to the server.
+        if attributes.permissions & 0o6000 != 0 { return 0 }
+        guard attributes.isUpper else { return Operations.validity }
+        let node = attributes.node
+        // The times change by what is written through a map.
+        let mayBeMapped = modes.mayBeMapped(node.number) { !asksDisk || files.isHeldForWriting(node) }
+        return mayBeMapped ? 0 : Operations.validity
     }
 
     /// How the kernel shall read and write a file that was just opened.
     ///
-    /// - Parameter writer: who opened it for writing.
     /// - Returns: EIO where the kernel reads bytes by itself, for others, that turned out wrong. Nothing is open then.
     func opening(
-        _ opened: MountFS.Opened, of node: Node, writer: UInt32? = nil
+        _ opened: MountFS.Opened, of node: Node, flags: CInt, by caller: MountFS.Caller
     ) -> Result<IOModes.Opening, Errno> {
         let handle = if case .lower(let file) = opened { file.handle } else { UInt64(0) }
         let isWritable = if case .upper = opened { true } else { false }
@@ -130,14 +158,18 @@ final class ServingContext: Sendable {
         do throws(Errno) {
             opening = try modes.open(
                 node.number, isWritable: isWritable, leavesPages: bytes >= Self.droppedBytesMin, handle: handle,
-                writer: writer
+                writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil, maps: flags & O_ACCMODE == O_RDWR
             ) { register(opened, of: node, bytes: bytes) }
         } catch {
             fileSystem.release(node)
             return .failure(error)
         }
-        opening.handle = handle
+        opening.handle = isWritable ? fileSystem.newHandle() : handle
         if fileSystem.hasUncertainPages(node) { opening.keepsPages = false }
+        if case .upper(let file) = opened, case .cached = opening.mode {
+            // Who opened it last says what its reads do, which come here for all who have it open.
+            file.leaveAccessTime(leavesAccessTimes || flags & mcfs_o_noatime != 0)
+        }
         return .success(opening)
     }
 
@@ -145,28 +177,14 @@ final class ServingContext: Sendable {
     private func register(_ opened: MountFS.Opened, of node: Node, bytes: UInt64) -> Passthrough.BackingFile? {
         switch opened {
         case .lower(let file):
-            isPassedThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
+            files.mayPassThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
         // Who writes to a set-id program takes that from it, which the daemon must see.
         case .upper(let file):
-            (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(file) : nil
+            (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(upper: file) : nil
         case .unread, .empty: nil
         }
     }
 
-    /// Small files are better off in the page cache: opening them again costs no more than the request.
-    ///
-    /// Where files can be written to, that is so for larger ones as well. A file that the kernel reads by itself cannot be
-    /// written to under its readers: who opened it before its first write goes on reading what it was. In the page cache, all
-    /// see what is written.
-    private func isPassedThrough(_ node: Node, bytes: UInt64) -> Bool {
-        guard let overlay = fileSystem.overlay else { return bytes >= Self.passedThroughBytesMin }
-        // Its copy gets all names at once; the kernel looks up only the one that is written to.
-        return bytes >= Self.passedThroughWritableBytesMin && !overlay.hasSeveralNames(node)
-    }
-
-    /// Of files of the tree: where they cannot be written to, and where they can.
-    private static let passedThroughBytesMin = MountFS.smallBytes
-    private static let passedThroughWritableBytesMin: UInt64 = 1 << 20
     /// Pages of less are left to the kernel, which forgets them when it needs the memory.
     private static let droppedBytesMin: UInt64 = 1 << 20
 
@@ -178,8 +196,7 @@ final class ServingContext: Sendable {
 
     /// The kernel has forgotten a node so often.
     func forget(_ node: Node, _ count: UInt64) {
-        guard let overlay = fileSystem.overlay else { return }
-        if overlay.forget(node, count) { modes.forget(node.number) }
+        if files.forget(node, count) { modes.forget(node.number) }
     }
 
     /// Makes the kernel forget, soon, what it cached of a file that it reads by itself from now on.
@@ -188,18 +205,22 @@ final class ServingContext: Sendable {
         dropping.run { forget(node) }
     }
 
-    /// A copy into the upper that failed. - Returns: the errno for who waits for it.
-    func report(_ error: Overlay.CopyError, node: UInt64) -> CInt {
+    /// A copy into the upper that failed. - Returns: what who waits for it sees.
+    func report(failedCopy error: FileError, node: Node) -> Errno {
+        if case .errno(let errno) = error, errno != .interrupted, errno.rawValue != ESTALE {
+            logger.warning(
+                "a file could not be copied into the upper", metadata: ["ino": "\(node.number)", "errno": "\(errno)"])
+        }
+        return report(error, operation: "copy-up", node: node)
+    }
+
+    /// - Returns: what who waits for the file sees.
+    func report(_ error: FileError, operation: String, node: Node) -> Errno {
         switch error {
-        case .errno(let errno):
-            if errno != .interrupted && errno.rawValue != ESTALE {
-                logger.warning(
-                    "a file could not be copied into the upper", metadata: ["ino": "\(node)", "errno": "\(errno)"])
-            }
-            return errno.rawValue
+        case .errno(let errno): return errno
         case .content(let error):
-            report(error, operation: "copy-up", node: node)
-            return error.code.errno
+            report(error, operation: operation, node: node.number)
+            return Errno(rawValue: error.errno)
         }
     }
 
@@ -217,5 +238,14 @@ final class ServingContext: Sendable {
         // Who unmounts knows; who asks for a name that is not there does too.
         let level: Logger.Level = error.code == .cancelled || error.code == .notFound ? .debug : .warning
         logger.log(level: level, "a request of the mount failed", metadata: metadata)
+    }
+}
+
+extension OwnedDescriptor {
+    /// Whether reads by it leave the access time as it is.
+    fileprivate func leaveAccessTime(_ leaves: Bool) {
+        let flags = fcntl(rawValue, F_GETFL)
+        guard flags >= 0, (flags & mcfs_o_noatime != 0) != leaves else { return }
+        _ = fcntl(rawValue, F_SETFL, flags ^ mcfs_o_noatime)
     }
 }

@@ -32,6 +32,7 @@ final class ServingLoop: @unchecked Sendable {
         self.threadsMax = threadsMax
         self.onEnd = onEnd
         context.forgetPages.withLock { $0 = { [weak self] in self?.forgetPages(of: $0) } }
+        context.forgetAttributes.withLock { $0 = { [weak self] in self?.forgetAttributes(of: $0) } }
     }
 
     var isEnded: Bool { hasEnded.load(ordering: .acquiring) }
@@ -40,7 +41,7 @@ final class ServingLoop: @unchecked Sendable {
     func start() throws(Errno) {
         let threads = ServingThreads(
             session, threadsMax: threadsMax, direct: DirectAnswers(context: context, device: fuse_session_fd(session)),
-            lookout: context.lookout, logger: context.logger
+            changing: context.changing, lookout: context.lookout, logger: context.logger
         ) { [self] in clearAway() }
         context.lookout.add { [weak threads] in threads?.look() ?? false }
         do throws(Errno) {
@@ -63,6 +64,10 @@ final class ServingLoop: @unchecked Sendable {
     func forgetPages(of node: Node) {
         // A node that the kernel does not know is an error that means nothing.
         withSession { _ = fuse_lowlevel_notify_inval_inode($0, node.number, 0, 0) }
+    }
+
+    private func forgetAttributes(of node: Node) {
+        withSession { _ = fuse_lowlevel_notify_inval_inode($0, node.number, -1, 0) }
     }
 
     /// See `MountSession.forgetNames`.

@@ -15,6 +15,9 @@ internal import Synchronization
 /// - where none waits for requests and none comes back: what should not have waited does (`look`, from the `Lookout`).
 ///
 /// A thread is made where none sleeps, up to a bound; where the system gives none, those that are there do the work.
+///
+/// Half of them at most are at changes, which may wait for the disk for as long as it likes: further ones are handed over,
+/// so that what needs no disk is answered whatever the disk does.
 // @unchecked: libfuse lets several threads take and answer requests of one session.
 final class ServingThreads: @unchecked Sendable {
     private struct State {
@@ -24,9 +27,13 @@ final class ServingThreads: @unchecked Sendable {
         var sleeping = 0
         var called = 0
         var threads = 0
+        /// Requests that other threads answer.
+        var handedOver = 0
         /// Set with the first place: who ends last from then on says so.
         var isServing = false
         var hasEnded = false
+
+        var isOver: Bool { hasEnded && isServing && threads == 0 && handedOver == 0 }
     }
 
     /// A thread that gave up its place takes one again up to so many: the next that gives up its place need not call.
@@ -35,12 +42,15 @@ final class ServingThreads: @unchecked Sendable {
     private let session: OpaquePointer
     private let threadsMax: Int
     private let direct: DirectAnswers
+    private let changing: WaitingThreads
     private let lookout: Lookout
     private let logger: Logger
     private let onEnd: @Sendable () -> Void
     private let state = Guarded(State())
     /// Threads that wait for a request now.
     private let waiting = Atomic<Int>(0)
+    /// Threads that are at a change.
+    private let changes = Atomic<Int>(0)
     private let requests = Atomic<UInt64>(0)
     private let requestsSeen = Atomic<UInt64>(0)
     private let hasLackedThread = Atomic<Bool>(false)
@@ -54,13 +64,17 @@ final class ServingThreads: @unchecked Sendable {
     }()
 
     /// `onEnd` is called by the last thread, once the kernel has ended the mount's connection.
+    ///
+    /// - Parameter changing: answers what may wait for the disk, where half of the threads here do that.
     init(
-        _ session: OpaquePointer, threadsMax: Int, direct: DirectAnswers, lookout: Lookout, logger: Logger,
+        _ session: OpaquePointer, threadsMax: Int, direct: DirectAnswers, changing: WaitingThreads, lookout: Lookout,
+        logger: Logger,
         onEnd: @escaping @Sendable () -> Void
     ) {
         self.session = session
         self.threadsMax = max(2, threadsMax)
         self.direct = direct
+        self.changing = changing
         self.lookout = lookout
         self.logger = logger
         self.onEnd = onEnd
@@ -162,8 +176,16 @@ final class ServingThreads: @unchecked Sendable {
             let request = UnsafeRawBufferPointer(start: buffer.mem, count: buffer.size)
             guard let header = RequestHeader(request) else { continue }
             if !direct.answer(header, request) {
+                let isChange = header.isChange
+                if isChange, changes.add(1, ordering: .relaxed).oldValue >= threadsMax / 2 {
+                    changes.subtract(1, ordering: .relaxed)
+                    handOver(&buffer)
+                    hasPlace = true
+                    continue
+                }
                 pthread_setspecific(Self.placeKey, Unmanaged.passUnretained(self).toOpaque())
                 fuse_session_process_buf(session, &buffer)
+                if isChange { changes.subtract(1, ordering: .relaxed) }
                 if pthread_getspecific(Self.placeKey) == nil {
                     pace = RequestPace()
                     hasPlace = takePlace()
@@ -233,8 +255,41 @@ final class ServingThreads: @unchecked Sendable {
         let isLast = state.update { state in
             state.hasEnded = true
             state.threads -= 1
-            return state.threads == 0 && state.isServing
+            return state.isOver
         }
         if isLast { onEnd() }
+    }
+
+    // MARK: Requests that others answer
+
+    /// The request's memory goes along.
+    private func handOver(_ buffer: inout fuse_buf) {
+        state.withLock { $0.handedOver += 1 }
+        let request = Request(buffer)
+        buffer = fuse_buf()
+        changing.run { [self] in
+            // After the end of the mount nobody waits for it.
+            if !state.withLock({ $0.hasEnded }) { request.process(in: session) }
+            let isLast = state.withLock { state in
+                state.handedOver -= 1
+                return state.isOver
+            }
+            if isLast { onEnd() }
+        }
+    }
+
+    // @unchecked: one thread has it.
+    private final class Request: @unchecked Sendable {
+        private var buffer: fuse_buf
+
+        init(_ buffer: fuse_buf) {
+            self.buffer = buffer
+            // There is room for the largest request in it.
+            if let memory = realloc(buffer.mem, buffer.size) { self.buffer.mem = memory }
+        }
+
+        deinit { free(buffer.mem) }
+
+        func process(in session: OpaquePointer) { fuse_session_process_buf(session, &buffer) }
     }
 }

@@ -15,16 +15,7 @@ extension MountFS {
         case nothing
     }
 
-    package func shown(at path: TreePath) throws(Errno) -> Shown {
-        if let overlay { return try overlay.shown(at: path) }
-        var entry = Tree.root
-        for name in path.components {
-            guard let child = name.withUnsafeBytes({ tree.lookup($0, in: entry) }) else { return .nothing }
-            if view.hides(child) { return .hidden(child) }
-            entry = child
-        }
-        return .tree(entry)
-    }
+    package func shown(at path: TreePath) throws(Errno) -> Shown { try files.shown(at: path) }
 
     /// As text, where the entry has it.
     package func text(of attribute: ExtendedAttribute, _ entry: Tree.Index) -> String? {
@@ -33,7 +24,7 @@ extension MountFS {
 }
 
 extension Overlay {
-    fileprivate func shown(at path: TreePath) throws(Errno) -> MountFS.Shown {
+    package func shown(at path: TreePath) throws(Errno) -> MountFS.Shown {
         var directory = Node.root
         var shown = MountFS.Shown.tree(Tree.root)
         // Nobody was told of them.

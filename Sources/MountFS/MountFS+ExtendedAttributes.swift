@@ -1,5 +1,5 @@
 internal import Catalog
-package import MCFSCore
+internal import MCFSCore
 
 /// The extended attributes of the product: where an entry comes from, what its content is, how much of it is local, and
 /// whether this host can run it. Only files and directories have any: Linux refuses `user.` names on everything else.
@@ -11,16 +11,6 @@ extension MountFS {
         /// Bytes of the file that need no fetch, as a decimal number.
         case local = "user.mcfs.local"
         case verdict = "user.mcfs.verdict"
-    }
-
-    /// The value; nil where the node does not have it.
-    package func value(of attribute: ExtendedAttribute, _ node: Node) throws(MCFSError) -> [UInt8]? {
-        lower.value(of: attribute, try entry(of: node))
-    }
-
-    /// The names that the node has, each ended by NUL, as `listxattr(2)` gives them.
-    package func extendedAttributeNames(_ node: Node) throws(MCFSError) -> [UInt8] {
-        lower.extendedAttributeNames(try entry(of: node))
     }
 }
 

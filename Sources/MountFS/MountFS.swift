@@ -3,11 +3,10 @@ package import ChunkStore
 package import MCFSCore
 package import Upper
 
-/// What a mount presents, as a plain type: no FUSE in it. Without an overlay it is read-only and immutable but for the
-/// files that are open.
+/// What a mount presents, as a plain type: no FUSE in it. `files` is what the kernel asks; what is open is read here,
+/// whichever kind of files it is of.
 ///
-/// Thread safe. No call waits for the network. Every call takes node numbers as the kernel sends them; a number that
-/// stands for nothing throws `notFound`.
+/// Thread safe. No call waits for the network.
 package final class MountFS: Sendable {
     /// Answer to a read.
     package enum ReadAnswer: ~Copyable, Sendable {
@@ -18,6 +17,15 @@ package final class MountFS: Sendable {
         case upper(OwnedDescriptor, offset: UInt64, count: Int)
         /// The waiter is completed later, from another thread.
         case pending
+    }
+
+    package struct DirectoryEntry: Sendable {
+        /// What `stat` would show; for ".." of the root, the root.
+        package let attributes: NodeAttributes
+        /// Where the listing goes on behind this entry.
+        package let nextPosition: UInt64
+        /// Whether it is "." or "..", or has no attributes: a listing with attributes must not count those as looked up.
+        package let isDot: Bool
     }
 
     /// Totals as `statfs(2)` shows them.
@@ -42,7 +50,8 @@ package final class MountFS: Sendable {
     /// wrong were shown to nobody.
     package static let smallBytes: UInt64 = 256 << 10
 
-    /// Where writing goes; nil: nothing can be written.
+    package let files: any MountedFiles
+    /// `files` where they can be written to.
     package let overlay: Overlay?
     package var view: TreeView { lower.view }
     let lower: LowerTree
@@ -60,43 +69,16 @@ package final class MountFS: Sendable {
         lower = LowerTree(
             tree: tree, sources: sources, store: store, origin: origin, owner: owner, view: view ?? TreeView(tree))
         overlay = upper.map { [lower, openFiles] in Overlay(lower, $0, openFiles) }
+        files = overlay ?? TreeFiles(lower, openFiles)
     }
 
     package var tree: Tree { lower.tree }
     package var usage: Usage { lower.usage }
 
-    /// nil where the directory has no such name.
-    package func lookup(_ name: UnsafeRawBufferPointer, in directory: Node) throws(MCFSError) -> NodeAttributes? {
-        let parent = try entry(of: directory)
-        guard let entry = lower.lookup(name, in: parent) else {
-            view.missed(name, in: tree.path(of: parent))
-            return nil
-        }
-        return lower.attributes(of: entry)
-    }
+    /// Tells an open of a file of the upper from those before it; never 0.
+    package func newHandle() -> UInt64 { openFiles.newHandle() }
 
-    package func attributes(of node: Node) throws(MCFSError) -> NodeAttributes {
-        lower.attributes(of: try entry(of: node))
-    }
-
-    /// - Throws: `usage` for what is no symbolic link.
-    package func readLink(_ node: Node) throws(MCFSError) -> [UInt8] {
-        let entry = try entry(of: node)
-        guard tree.attributes(of: entry).kind == .symlink else {
-            throw MCFSError(.usage, "cannot read the link '\(tree.path(of: entry))': it is no symbolic link")
-        }
-        return tree.target(of: entry)
-    }
-
-    /// Counts one more open of a file for reading; each is taken back by one `release`.
-    @discardableResult
-    package func open(_ node: Node) throws(MCFSError) -> Opened {
-        let entry = try entry(of: node)
-        guard let content = lower.content(of: entry) else { return .empty }
-        tree.withName(of: entry) { view.opened($0, in: tree.path(of: tree.parent(of: entry))) }
-        return try openFiles.open(node.number) { () throws(MCFSError) in try lower.opened(entry, content) }.opened
-    }
-
+    /// Takes back one open of a file.
     package func release(_ node: Node) { openFiles.release(node.number) }
 
     /// Bytes of the file that the tree has for a node; 0 where it has none.
@@ -113,7 +95,8 @@ package final class MountFS: Sendable {
 
     /// Reads at most `count` bytes at `offset`: less only at the end of the file.
     ///
-    /// `handle` is of the open; 0: not known, any. Bytes that were read by an earlier one may have been wrong: that fails.
+    /// `handle` is of the open; 0: not known, any. Bytes that were read by an earlier one may have been wrong: that fails. A
+    /// node that stands for nothing throws `notFound`.
     ///
     /// `makeWaiter` is called on a miss only. Whoever answers a read that was pending reports it by `readSucceeded` or
     /// `readFailed`; what is answered or thrown here is counted here.
@@ -176,7 +159,7 @@ package final class MountFS: Sendable {
     /// Files that are open now.
     package var openFileCount: Int { openFiles.count }
 
-    func entry(of node: Node) throws(MCFSError) -> Tree.Index {
+    private func entry(of node: Node) throws(MCFSError) -> Tree.Index {
         guard let entry = node.entry(count: tree.count) else {
             throw MCFSError(.notFound, "there is no node \(node.number) in this mount")
         }

@@ -24,9 +24,24 @@ final class OpenFiles: Sendable {
         var content: OpenContent
         /// Opens of the kernel that were not released; 0 for a file that was opened by a read.
         var opens: Int
+        var failure: Failure?
+    }
+
+    /// Bytes that were written and did not get to the disk. The disk tells each descriptor once, and of each file there is
+    /// one for all opens.
+    private struct Failure {
+        let errno: Errno
+        /// Opens after this one are told of nothing that was before them.
+        let lastHandle: UInt64
+        var told: Set<UInt64> = []
     }
 
     private let files = Lock<[UInt64: OpenFile]>([:])
+    /// Behind those that content has.
+    private let lastHandle = Atomic<UInt64>(1 << 32)
+
+    /// What tells an open of a file of the upper from those before it.
+    func newHandle() -> UInt64 { lastHandle.add(1, ordering: .relaxed).newValue }
 
     /// Counts one more open of `node`.
     func open<Failure: Error>(
@@ -79,6 +94,26 @@ final class OpenFiles: Sendable {
             return old
         }
         withExtendedLifetime(old) {}
+    }
+
+    /// Syncs a file of the upper by `body`. What fails is told once to each open that is there.
+    func sync(
+        _ node: UInt64, handle: UInt64, _ body: (OwnedDescriptor) throws(Errno) -> Void
+    ) throws(Errno) {
+        guard case .upper(let file) = known(node) else { return }
+        var errno: Errno?
+        do throws(Errno) { try body(file) } catch { errno = error }
+        let told = files.withLock { files -> Errno? in
+            guard let place = files.index(forKey: node) else { return errno }
+            if let errno {
+                files.values[place].failure = Failure(errno: errno, lastHandle: lastHandle.load(ordering: .relaxed))
+            }
+            guard let failure = files.values[place].failure, handle <= failure.lastHandle,
+                files.values[place].failure?.told.insert(handle).inserted == true
+            else { return nil }
+            return failure.errno
+        }
+        if let told { throw told }
     }
 
     /// Takes back one `open`; the last one forgets the file.

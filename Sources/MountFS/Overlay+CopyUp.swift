@@ -8,12 +8,6 @@ internal import Upper
 
 /// Files of the tree that are copied into the upper before they are written to.
 extension Overlay {
-    package enum CopyError: Error {
-        case errno(Errno)
-        /// Its bytes could not be had.
-        case content(MCFSError)
-    }
-
     /// Whether a node is a file or a link of the tree that is not in the upper. Never true for directories.
     package func mustCopyUp(_ node: Node) -> Bool {
         if let state = nodes.node(node.number)?.now { return !state.isDirectory && !state.isUpper }
@@ -46,9 +40,9 @@ extension Overlay {
     ///   made, or where it is no file.
     @discardableResult
     package func copyUp(
-        _ node: Node, with change: Change? = nil, by caller: Caller, keepsNode: () -> Bool,
+        _ node: Node, with change: Change?, by caller: Caller, keepsNode: () -> Bool,
         isCancelled: @escaping () -> Bool
-    ) throws(CopyError) -> OwnedDescriptor? {
+    ) throws(FileError) -> OwnedDescriptor? {
         do throws(CopyError) {
             return try copy(node, change, caller, keepsNode, isCancelled)
         } catch {

@@ -84,10 +84,11 @@ extension Overlay {
 
     /// - Parameter flags: `XATTR_CREATE`, `XATTR_REPLACE`.
     package func setExtendedAttribute(
-        _ name: [UInt8], _ value: UnsafeRawBufferPointer, flags: CInt, of node: Node
+        _ name: [UInt8], _ value: UnsafeRawBufferPointer, flags: CInt, of node: Node, dropsSetGroupID: Bool
     ) throws(Errno) {
         try changeAttribute(name, of: node) { (object) throws(Errno) in
             try object.setExtendedAttribute(name, value, flags: flags)
+            if dropsSetGroupID && name == Self.accessLists + "access".utf8 { try object.dropSetGroupID() }
         } kept: { (attributes) throws(Errno) in
             if flags & mcfs_xattr_create != 0, attributes[name] != nil { throw .exists }
             if flags & mcfs_xattr_replace != 0, attributes[name] == nil { throw .noAttribute }

@@ -11,16 +11,18 @@ extension Overlay {
     ///
     /// - Parameters:
     ///   - copy: what `copyUp` has just returned for it.
-    ///   - body: gets the file while nothing can make a copy of it; its result is returned.
-    package func open<Result>(
-        _ node: Node, flags: CInt, copy: OwnedDescriptor? = nil, by caller: Caller, _ body: (MountFS.Opened) -> Result
-    ) throws(Errno) -> Result {
+    ///   - body: gets the file while nothing can make a copy of it.
+    ///   - reason: what is wrong with the bytes of the file, where that is why this throws.
+    func open(
+        _ node: Node, flags: CInt, copy: OwnedDescriptor?, by caller: Caller, reason: inout MCFSError?,
+        _ body: (MountFS.Opened) -> Void
+    ) throws(Errno) {
         let writes = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
         if let known = nodes.node(node.number), known.now.isUpper {
             return body(try openUpper(known, flags, writes: writes, copy, by: caller))
         }
         if writes { throw .stale }
-        return try switching.reading { () throws(Errno) in
+        try switching.reading { () throws(Errno) in
             // It may have become one of the upper meanwhile.
             if let known = nodes.node(node.number), known.now.isUpper { throw .stale }
             let entry = try entry(of: node)
@@ -33,7 +35,10 @@ extension Overlay {
                         guard let content = lower.content(of: entry) else { return .empty }
                         return try lower.opened(entry, content)
                     }.opened)
-            } catch { throw .io }
+            } catch {
+                reason = error
+                throw .io
+            }
         }
     }
 
@@ -117,10 +122,10 @@ extension Overlay {
         return done
     }
 
-    package func sync(_ node: Node, dataOnly: Bool) throws(Errno) {
+    package func sync(_ node: Node, handle: UInt64, dataOnly: Bool) throws(Errno) {
         // What hid or moved what stood at its name is on the disk before it is.
         try upper.settle()
-        if case .upper(let file) = openFiles.known(node.number) {
+        try openFiles.sync(node.number, handle: handle) { (file) throws(Errno) in
             _ = try retryingOnInterrupt { dataOnly ? fdatasync(file.rawValue) : fsync(file.rawValue) }
         }
     }
@@ -169,20 +174,6 @@ extension Overlay {
     }
 
     // MARK: Attributes
-
-    /// What `chmod(2)`, `chown(2)`, `truncate(2)` and `utimensat(2)` change; nil: stays.
-    package struct Change: Sendable {
-        package enum Time: Sendable { case now, at(Timestamp) }
-
-        package var permissions: UInt16?
-        package var uid: UInt32?
-        package var gid: UInt32?
-        package var size: UInt64?
-        package var accessed: Time?
-        package var modified: Time?
-
-        package init() {}
-    }
 
     /// A new size needs the file in the upper: see `mustCopyUp`. Owner, mode and times do not.
     package func change(_ node: Node, _ change: Change, by caller: Caller) throws(Errno) -> NodeAttributes {

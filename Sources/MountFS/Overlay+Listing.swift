@@ -19,17 +19,15 @@ extension Overlay {
         let items = Lock<[Item]?>(nil)
     }
 
-    /// - Returns: a number for `list` and `closeDirectory`, and whether the directory is as the tree has it: the kernel
-    ///   may keep what it reads of it then.
-    package func openDirectory(_ node: Node) throws(Errno) -> (listing: UInt64, isPlain: Bool) {
-        let directory = try directory(node)
-        let isPlain = directory.folder == nil && directory.lower != nil
+    /// - Returns: a number for `list` and `closeDirectory`.
+    package func openDirectory(_ node: Node) throws(Errno) -> UInt64 {
+        _ = try directory(node)
         let number = listingCount.withLock { count in
             count += 1
             return count
         }
         listings.withLock { $0[number] = Listed() }
-        return (number, isPlain)
+        return number
     }
 
     package func closeDirectory(_ number: UInt64) {
@@ -37,7 +35,7 @@ extension Overlay {
         withExtendedLifetime(listed) {}
     }
 
-    /// As `MountFS.list`, of an open directory. Entries that `body` takes with their attributes count as looked up,
+    /// As `MountedFiles.list`, of an open directory. Entries that `body` takes with their attributes count as looked up,
     /// unless they are "." and "..".
     package func list(
         _ listing: UInt64, _ node: Node, from position: UInt64, withAttributes: Bool,

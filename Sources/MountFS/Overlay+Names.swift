@@ -6,14 +6,6 @@ internal import Upper
 
 /// Making, deleting and renaming names.
 extension Overlay {
-    /// What `mknod(2)` and its relatives make.
-    package enum Making: Sendable {
-        case directory(permissions: UInt16)
-        case symlink(target: [UInt8])
-        /// A file, a fifo, a socket or a device: type and permissions.
-        case node(mode: UInt32, device: UInt64)
-    }
-
     package func make(
         _ making: Making, _ name: [UInt8], in parent: Node, by caller: Caller
     ) throws(Errno) -> NodeAttributes {

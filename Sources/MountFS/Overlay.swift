@@ -23,24 +23,7 @@ package import Upper
 /// `OverlayNode`, `OpenFiles` and `LowerTree` are taken below all others, one at a time, for a few lines.
 ///
 /// Errors are the errno that the caller shall see. ESTALE makes the kernel look the name up once more.
-package final class Overlay: Sendable {
-    /// Who asks, as the kernel says.
-    package struct Caller: Sendable {
-        package var uid: UInt32
-        package var gid: UInt32
-        /// Bits to take from the mode of what is made.
-        package var umask: UInt16
-
-        /// Who has no rights.
-        package static let nobody = Caller(uid: 65534, gid: 65534)
-
-        package init(uid: UInt32, gid: UInt32, umask: UInt16 = 0) {
-            self.uid = uid
-            self.gid = gid
-            self.umask = umask
-        }
-    }
-
+package final class Overlay: MountedFiles {
     package let upper: UpperDirectory
     let lower: LowerTree
     let openFiles: OpenFiles
@@ -129,7 +112,7 @@ package final class Overlay: Sendable {
     }
 
     /// Whether a file of the tree has more names than one.
-    package func hasSeveralNames(_ node: Node) -> Bool {
+    func hasSeveralNames(_ node: Node) -> Bool {
         node.entry(count: tree.count).map { tree.attributes(of: $0).linkCount > 1 } ?? false
     }
 
@@ -152,8 +135,9 @@ package final class Overlay: Sendable {
     }
 
     /// nil where the directory has no such name. Counts as one look-up of what is found.
-    package func lookup(_ name: [UInt8], in directory: Node) throws(Errno) -> NodeAttributes? {
-        try looking(in: directory) { (parent) throws(Errno) in
+    package func lookup(_ name: UnsafeRawBufferPointer, in directory: Node) throws(Errno) -> NodeAttributes? {
+        let name = Array(name)
+        return try looking(in: directory) { (parent) throws(Errno) in
             guard let found = try find(name, in: parent) else {
                 name.withUnsafeBytes { lower.view.missed($0, in: path(of: parent)) }
                 return nil

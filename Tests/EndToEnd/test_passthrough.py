@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("fuse")
 @pytest.fixture
 def folder(tmp_path):
     path = str(tmp_path / "files")
-    trees.write(f"{path}/model.bin", trees.seeded(1, 6_000_001))
+    trees.write(f"{path}/model.safetensors", trees.seeded(1, 6_000_001))
     trees.write(f"{path}/empty", b"")
     return path
 
@@ -30,10 +30,10 @@ def test_a_complete_file_is_read_and_mapped_without_the_daemon(mcfs, folder):
     mcfs.prefetch(mountpoint)
     mcfs_helper.drop_page_cache()
     trees.compare(folder, mountpoint)
-    with open(f"{mountpoint}/model.bin", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+    with open(f"{mountpoint}/model.safetensors", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert mapped[:] == trees.seeded(1, 6_000_001)
     direct = subprocess.run(
-        ["dd", f"if={mountpoint}/model.bin", "iflag=direct", "bs=1M"], capture_output=True, check=True).stdout
+        ["dd", f"if={mountpoint}/model.safetensors", "iflag=direct", "bs=1M"], capture_output=True, check=True).stdout
     assert direct == trees.seeded(1, 6_000_001)
     assert reads(mcfs) == 0
 
@@ -51,12 +51,12 @@ def test_a_cold_file_is_passed_through_at_its_next_open(mcfs, folder):
 def test_what_is_open_or_mapped_keeps_its_bytes_when_it_is_evicted(mcfs, folder):
     mountpoint = mcfs.mount(folder)
     mcfs.prefetch(mountpoint)
-    with open(f"{mountpoint}/model.bin", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+    with open(f"{mountpoint}/model.safetensors", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert file.read(100) == trees.seeded(1, 6_000_001)[:100]
         mcfs.evict(mountpoint)
         mcfs_helper.drop_page_cache()
         # A new open of a file that is open is passed through to the same bytes, which no longer have a name.
-        with open(f"{mountpoint}/model.bin", "rb") as again:
+        with open(f"{mountpoint}/model.safetensors", "rb") as again:
             assert again.read() == trees.seeded(1, 6_000_001)
         assert file.read() == trees.seeded(1, 6_000_001)[100:]
         assert mapped[:] == trees.seeded(1, 6_000_001)

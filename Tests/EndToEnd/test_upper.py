@@ -1,21 +1,27 @@
 """Writing into a mount: where it goes, what is remembered of the tree, and what `status` and `upper list` tell."""
 
+import ctypes
+import fcntl
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
+import threading
 import time
 
 import pytest
 
 import mcfs as mcfs_helper
 import trees
+from loop_disk import LoopDisk
 from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
 BIG = 20_000_000
+NOBODY = 65534
 
 
 def read(path):
@@ -33,7 +39,7 @@ def lower(tmp_path):
     """A small tree: files, a large one, folders in folders, links of both kinds."""
     folder = tmp_path / "lower"
     trees.write(f"{folder}/config.json", b"{}\n")
-    trees.write(f"{folder}/weights.bin", trees.seeded(1, BIG))
+    trees.write(f"{folder}/weights.safetensors", trees.seeded(1, BIG))
     trees.write(f"{folder}/a/b/c.txt", b"deep\n")
     trees.write(f"{folder}/a/other.txt", b"other\n")
     os.link(f"{folder}/config.json", f"{folder}/a/config.json")
@@ -51,7 +57,7 @@ def test_what_is_written_goes_to_the_directory_below_and_stays_there(mcfs, lower
     write(f"{mountpoint}/before", b"was there")
     write(f"{mountpoint}/config.json", b"mine")
     mcfs.mount(lower, at=mountpoint)
-    assert sorted(os.listdir(mountpoint)) == ["a", "before", "config.json", "link", "weights.bin"]
+    assert sorted(os.listdir(mountpoint)) == ["a", "before", "config.json", "link", "weights.safetensors"]
     assert read(f"{mountpoint}/before") == b"was there" and read(f"{mountpoint}/config.json") == b"mine"
     write(f"{mountpoint}/a/new", b"new")
     write(f"{mountpoint}/a/b/c.txt", b"more\n", "ab")
@@ -71,7 +77,7 @@ def test_what_is_deleted_and_moved_stays_so_and_is_remembered_in_one_place(mcfs,
     upper = tmp_path / "upper"
     upper.mkdir()
     mountpoint = mcfs.mount(lower, options=("--upper", upper))
-    os.unlink(f"{mountpoint}/weights.bin")
+    os.unlink(f"{mountpoint}/weights.safetensors")
     os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
     os.unlink(f"{mountpoint}/z/b/c.txt")
     os.mkdir(f"{mountpoint}/a")
@@ -108,19 +114,19 @@ def test_upper_list_tells_what_was_added_changed_and_removed(mcfs, lower, tmp_pa
     assert changes(mcfs, mountpoint) == {}
     write(f"{mountpoint}/new", b"four")
     write(f"{mountpoint}/config.json", b"changed")
-    os.chmod(f"{mountpoint}/weights.bin", 0o600)
+    os.chmod(f"{mountpoint}/weights.safetensors", 0o600)
     os.rename(f"{mountpoint}/a/b", f"{mountpoint}/moved")
     os.unlink(f"{mountpoint}/link")
     told = changes(mcfs, mountpoint)
     assert {path: change["change"] for path, change in told.items()} == {
-        "new": "added", "config.json": "changed", "a/config.json": "changed", "weights.bin": "changed", "moved": "added",
+        "new": "added", "config.json": "changed", "a/config.json": "changed", "weights.safetensors": "changed", "moved": "added",
         "a/b": "removed", "link": "removed"}
     assert told["new"]["size"] == 4 and told["new"]["type"] == "file"
     assert told["moved"]["from"] == "a/b" and told["moved"]["type"] == "directory"
-    assert told["weights.bin"]["metadataOnly"] is True and told["config.json"]["metadataOnly"] is False
+    assert told["weights.safetensors"]["metadataOnly"] is True and told["config.json"]["metadataOnly"] is False
     assert list(told) == sorted(told)
     text = mcfs.run("upper", "list", mountpoint).stdout
-    assert "A  moved/  from a/b" in text and "D  link" in text and "M  weights.bin  (metadata)" in text
+    assert "A  moved/  from a/b" in text and "D  link" in text and "M  weights.safetensors  (metadata)" in text
     mcfs.umount(mountpoint)
     mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
     assert changes(mcfs, mountpoint) == told
@@ -133,7 +139,7 @@ def test_owner_mode_times_and_attributes_change_without_a_copy(mcfs, lower, tmp_
     upper = tmp_path / "upper"
     upper.mkdir()
     mountpoint = mcfs.mount(lower, options=("--upper", upper))
-    path = f"{mountpoint}/weights.bin"
+    path = f"{mountpoint}/weights.safetensors"
     os.chmod(path, 0o640)
     os.chown(path, 12, 34)
     os.utime(path, ns=(1_500_000_000_000_000_000, 1_600_000_000_000_000_007))
@@ -176,7 +182,7 @@ def test_a_file_with_several_names_stays_one_file(mcfs, lower, tmp_path):
 
 def test_who_reads_a_large_local_file_keeps_what_it_was_when_another_writes_to_it(mcfs, lower):
     mountpoint = mcfs.mount(lower)
-    path = f"{mountpoint}/weights.bin"
+    path = f"{mountpoint}/weights.safetensors"
     # All of it is local and checked before it is opened: the kernel reads it by itself then.
     mcfs.prefetch(path)
     old = read(path)
@@ -188,6 +194,219 @@ def test_who_reads_a_large_local_file_keeps_what_it_was_when_another_writes_to_i
         with open(path, "rb") as second:
             assert second.read() == old + b"end"
     assert read(path) == old + b"end"
+
+
+def test_a_file_that_is_first_written_to_under_its_readers_stays_one_file(mcfs, lower):
+    trees.write(f"{lower}/data.db", trees.seeded(2, 2 << 20))
+    path = f"{mcfs.mount(lower)}/data.db"
+    mcfs.prefetch(path)
+    old = read(path)
+    with open(path, "rb") as reader, open(path, "r+b") as writer:
+        writer.write(b"begin")
+        writer.flush()
+        assert reader.read() == b"begin" + old[5:]
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(reader.fileno(), 0o640)
+        os.setxattr(reader.fileno(), "user.note", b"of the reader")
+        for name in (path, writer.fileno()):
+            assert os.stat(name).st_mode & 0o777 == 0o640 and os.getxattr(name, "user.note") == b"of the reader"
+        os.close(os.open(f"/proc/self/fd/{reader.fileno()}", os.O_RDWR))
+        os.ftruncate(writer.fileno(), 3)
+        assert os.fstat(reader.fileno()).st_size == 3
+
+
+def as_nobody(action):
+    """Runs `action` in a process of the user nobody, in no group of root's."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            action()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def mode_alone(path):
+    """As who asks the kernel for the mode and for nothing else sees it."""
+    return subprocess.run(["stat", "-c", "%a", path], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+def test_who_writes_to_a_set_id_file_is_seen_to_take_the_bits_from_it(mcfs, lower, passthrough):
+    mcfs.environment["MCFS_PASSTHROUGH"] = passthrough
+    path = f"{mcfs.mount(lower, options=('--allow-other',))}/program"
+    write(path, b"#!/bin/sh\n")
+    os.chown(path, NOBODY, NOBODY)
+    for change in (lambda file: os.pwrite(file, b"x", 0), lambda file: os.posix_fallocate(file, 0, 4096)):
+        os.chmod(path, 0o6755)
+        assert mode_alone(path) == "6755"
+        with open(path, "r+b") as file:
+            as_nobody(lambda: change(file.fileno()))
+        assert mode_alone(path) == "755"
+
+
+def test_who_is_not_in_the_group_loses_the_set_group_id_bit_with_an_access_list(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper, "--allow-other"))
+    everything = struct.pack("<I" + "HHI" * 3, 2, 1, 7, 2**32 - 1, 4, 7, 2**32 - 1, 32, 7, 2**32 - 1)
+    for name, owner, group, expected in (("a", NOBODY, 0, 0o777), ("b", NOBODY, NOBODY, 0o2777), ("c", 0, 0, 0o2777)):
+        path = f"{mountpoint}/{name}.program"
+        write(path, b"#!/bin/sh\n")
+        os.chown(path, owner, group)
+        os.chmod(path, 0o2755)
+        with open(path, "rb") as file:
+            set_list = lambda: os.setxattr(file.fileno(), "system.posix_acl_access", everything)
+            as_nobody(set_list) if owner else set_list()
+        for place in (path, upper / f"{name}.program"):
+            assert os.stat(place).st_mode & 0o7777 == expected
+
+
+class Map:
+    """Pages of a file that are mapped for writing, without a descriptor of their own."""
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+    def __init__(self, file, pages):
+        self.pages, self.next = pages, 0
+        self.address = self.libc.mmap(None, 4096 * pages, 3, 1, file, 0)
+        assert self.address != ctypes.c_void_p(-1).value
+
+    def write(self):
+        """Into a page that was not written to: the file system notes the time then."""
+        time.sleep(0.02)
+        ctypes.memset(self.address + 4096 * self.next, 65, 1)
+        self.next += 1
+
+    def sync(self):
+        assert self.libc.msync(self.address, 4096 * self.pages, 4) == 0
+
+    def close(self):
+        self.libc.munmap(self.address, 4096 * self.pages)
+
+
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+@pytest.mark.parametrize("name", ["new", "a/other.txt"])
+def test_times_of_a_file_that_is_written_to_through_a_map_show_at_once(mcfs, lower, tmp_path, name, passthrough):
+    mcfs.environment["MCFS_PASSTHROUGH"] = passthrough
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    path = f"{mcfs.mount(lower, options=('--upper', upper))}/{name}"
+    if name == "new":
+        write(path, b"")
+    os.stat(path)
+    file = os.open(path, os.O_RDWR)
+    os.ftruncate(file, 8 * 4096)
+    written = Map(file, 8)
+
+    def check():
+        before = os.stat(path).st_mtime_ns
+        written.write()
+        # Where the daemon writes, it is what is written back that changes the file.
+        if passthrough == "false":
+            written.sync()
+        assert os.stat(path).st_mtime_ns > before
+
+    check()
+    check()
+    os.close(file)
+    # The map outlives the descriptor.
+    time.sleep(0.2)
+    check()
+    check()
+    with open(path, "rb") as reader:
+        reader.read(1)
+        check()
+    written.close()
+    assert os.stat(path).st_mtime_ns == os.stat(upper / name).st_mtime_ns
+
+
+def test_the_kernel_keeps_attributes_of_files_that_nobody_writes_to(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    path = f"{mcfs.mount(lower, options=('--upper', upper))}/new"
+    write(path, b"x")
+    time.sleep(0.2)
+    os.close(os.open(path, os.O_RDWR))
+    time.sleep(0.2)
+    os.stat(path)
+    kept = os.stat(path)
+    # What nobody may do shows whether the kernel asks.
+    os.utime(upper / "new", (1, 1))
+    time.sleep(1.2)
+    assert os.stat(path).st_mtime_ns == kept.st_mtime_ns
+    # Who can map it can change it without the kernel's notice.
+    with open(path, "r+b"):
+        assert os.stat(path).st_mtime == 1
+
+
+@pytest.mark.parametrize("passthrough", ["true", "false"])
+@pytest.mark.parametrize("how", ["noatime", "O_NOATIME"])
+def test_who_asks_for_it_leaves_access_times_as_they_are(mcfs, lower, tmp_path, how, passthrough):
+    mcfs.environment["MCFS_PASSTHROUGH"] = passthrough
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    helper, mountpoint = tmp_path / "mount.fuse.mcfs", mcfs.new_mountpoint()
+    os.symlink(mcfs.executable, helper)
+    options = f"cache_dir={mcfs.cache},upperdir={upper}" + (",noatime" if how == "noatime" else "")
+    subprocess.run([helper, lower, mountpoint, "-o", options], check=True, env=mcfs.environment)
+    assert mcfs.status()["mounts"][0]["passthrough"] is (passthrough == "true")
+    for number, flags in enumerate((os.O_NOATIME if how == "O_NOATIME" else 0, 0)):
+        path = upper / f"file{number}"
+        write(f"{mountpoint}/{path.name}", b"x" * 10_000)
+        os.utime(f"{mountpoint}/{path.name}", (1_000_000_000, os.stat(path).st_mtime))
+        mcfs_helper.drop_page_cache()
+        file = os.open(f"{mountpoint}/{path.name}", os.O_RDONLY | flags)
+        assert len(os.read(file, 10_000)) == 10_000
+        os.close(file)
+        assert (os.stat(path).st_atime == 1_000_000_000) == (how == "noatime" or flags != 0)
+
+
+def test_writers_that_wait_for_the_disk_hold_nobody_else_up(mcfs, lower, tmp_path):
+    mcfs.environment["MCFS_PASSTHROUGH"] = "false"
+    disk = LoopDisk(str(tmp_path), "ext4")
+    disk.make()
+    disk.mount()
+    try:
+        upper = f"{disk.path}/upper"
+        os.mkdir(upper)
+        mountpoint = mcfs.mount(lower, options=("--upper", upper))
+        write(f"{mountpoint}/there", b"of the upper")
+        files = [os.open(f"{mountpoint}/file{number}", os.O_RDWR | os.O_CREAT) for number in range(24)]
+        writers = [threading.Thread(target=os.pwrite, args=(file, bytes(4096), 0)) for file in files]
+        subprocess.run(["fsfreeze", "-f", disk.path], check=True)
+        try:
+            for writer in writers:
+                writer.start()
+            time.sleep(0.5)
+            assert all(writer.is_alive() for writer in writers)
+            for command in (
+                ["stat", f"{mountpoint}/a/b/c.txt"], ["cat", f"{mountpoint}/a/other.txt"], ["ls", "-l", f"{mountpoint}/a"],
+                ["cat", f"{mountpoint}/there"], ["stat", "-f", mountpoint], ["cat", f"{mountpoint}/weights.safetensors"],
+            ):
+                subprocess.run(command, check=True, timeout=5, stdout=subprocess.DEVNULL)
+        finally:
+            subprocess.run(["fsfreeze", "-u", disk.path], check=True)
+        for writer in writers:
+            writer.join(20)
+        assert not any(writer.is_alive() for writer in writers)
+        for file in files:
+            assert os.pread(file, 5000, 0) == bytes(4096)
+            os.close(file)
+        mcfs.umount(mountpoint)
+    finally:
+        mcfs.close()
+        disk.unmount()
 
 
 def test_one_upper_belongs_to_one_mount(mcfs, lower, tmp_path):
@@ -233,11 +452,11 @@ def test_a_log_that_was_cut_off_loses_its_end_and_nothing_else(mcfs, lower, tmp_
     mcfs.umount(mountpoint)
     write(upper / ".mcfs-upper" / "changes", tail, "ab")
     mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
-    assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "weights.bin"]
+    assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "weights.safetensors"]
     os.unlink(f"{mountpoint}/config.json")
     mcfs.umount(mountpoint)
     mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
-    assert sorted(os.listdir(mountpoint)) == ["a", "weights.bin"]
+    assert sorted(os.listdir(mountpoint)) == ["a", "weights.safetensors"]
 
 
 def test_a_rename_that_was_cut_off_is_finished_once(mcfs, lower, tmp_path):

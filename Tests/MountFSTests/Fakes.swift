@@ -1,4 +1,5 @@
 import Catalog
+import Glibc
 import MCFSCore
 import MountFS
 import Synchronization
@@ -109,14 +110,29 @@ final class NullWaiter: ReadWaiter {
 }
 
 extension MountFS {
-    func find(_ name: String, in directory: Node = .root) throws(MCFSError) -> NodeAttributes? {
-        let result = Array(name.utf8).withUnsafeBytes { bytes -> Result<NodeAttributes?, MCFSError> in
-            do throws(MCFSError) { return .success(try lookup(bytes, in: directory)) } catch { return .failure(error) }
+    func find(_ name: String, in directory: Node = .root) throws(Errno) -> NodeAttributes? {
+        let result = Array(name.utf8).withUnsafeBytes { bytes -> Result<NodeAttributes?, Errno> in
+            do throws(Errno) { return .success(try files.lookup(bytes, in: directory)) } catch {
+                return .failure(error)
+            }
         }
         return try result.get()
     }
 
-    func names(_ directory: Node, from position: UInt64 = 0, max: Int = .max) throws(MCFSError) -> (
+    @discardableResult
+    func open(_ node: Node, flags: CInt = O_RDONLY) throws(FileError) -> Opened {
+        var opened = Opened.empty
+        try files.open(node, flags: flags, copy: nil, by: .nobody) { opened = $0 }
+        return opened
+    }
+
+    func list(
+        _ directory: Node, from position: UInt64, _ body: (UnsafeRawBufferPointer, DirectoryEntry) -> Bool
+    ) throws(Errno) {
+        try files.list(0, directory, from: position, withAttributes: true, body)
+    }
+
+    func names(_ directory: Node, from position: UInt64 = 0, max: Int = .max) throws(Errno) -> (
         [String], next: UInt64
     ) {
         var names: [String] = []
@@ -128,5 +144,16 @@ extension MountFS {
             return true
         }
         return (names, next)
+    }
+
+    /// As text; nil where the node does not have it.
+    func value(of attribute: ExtendedAttribute, _ node: Node) throws(Errno) -> String? {
+        do throws(Errno) {
+            return String(
+                decoding: try files.extendedAttribute(Array(attribute.rawValue.utf8), of: node), as: UTF8.self)
+        } catch {
+            if error.rawValue == ENODATA { return nil }
+            throw error
+        }
     }
 }

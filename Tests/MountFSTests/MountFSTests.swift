@@ -1,5 +1,6 @@
 import Catalog
 import ChunkStore
+import Glibc
 import MCFSCore
 import MountFS
 import Synchronization
@@ -52,7 +53,7 @@ import Testing
             let entry = try #require(fileSystem.tree.entry(at: try TreePath(path)))
             let node = try node(path)
             #expect(node.number == UInt64(fileSystem.tree.inode(of: entry)) + 1)
-            #expect(try other.attributes(of: node).kind == fileSystem.attributes(of: node).kind)
+            #expect(try other.files.attributes(of: node).kind == fileSystem.files.attributes(of: node).kind)
         }
     }
 
@@ -70,31 +71,31 @@ import Testing
         #expect(try fileSystem.find("nothing") == nil)
         #expect(try fileSystem.find("") == nil)
         for number in [0, 100, UInt64(UInt32.max) + 1, UInt64.max] {
-            #expect(throws: MCFSError.self) { try fileSystem.attributes(of: Node(number: number)) }
-            #expect(throws: MCFSError.self) { try fileSystem.find("dir", in: Node(number: number)) }
-            #expect(throws: MCFSError.self) { try fileSystem.open(Node(number: number)) }
+            #expect(throws: Errno.noEntry) { try fileSystem.files.attributes(of: Node(number: number)) }
+            #expect(throws: Errno.noEntry) { try fileSystem.find("dir", in: Node(number: number)) }
+            #expect(throws: FileError.self) { try fileSystem.open(Node(number: number)) }
             fileSystem.release(Node(number: number))
         }
     }
 
     @Test("attributes are those of the entry")
     func attributes() throws {
-        let attributes = try fileSystem.attributes(of: try node("dir/c"))
+        let attributes = try fileSystem.files.attributes(of: try node("dir/c"))
         #expect(attributes.kind == .file)
         #expect(attributes.permissions == 0o750)
         #expect(attributes.uid == 7)
         #expect(attributes.gid == 8)
         #expect(attributes.size == 10)
         #expect(attributes.modified == Timestamp(seconds: 99, nanoseconds: 5))
-        #expect(try fileSystem.attributes(of: node("pipe")).kind == .fifo)
+        #expect(try fileSystem.files.attributes(of: node("pipe")).kind == .fifo)
         #expect(fileSystem.usage.bytes == 1010 + MountFS.smallBytes)
     }
 
     @Test("a link gives its target, anything else refuses")
     func links() throws {
-        #expect(try fileSystem.readLink(node("link")) == Array("dir/b".utf8))
-        #expect(throws: MCFSError.self) { try fileSystem.readLink(.root) }
-        #expect(throws: MCFSError.self) { try fileSystem.list(node("link"), from: 0) { _, _ in true } }
+        #expect(try fileSystem.files.readLink(node("link")) == Array("dir/b".utf8))
+        #expect(throws: Errno.self) { try fileSystem.files.readLink(.root) }
+        #expect(throws: Errno.self) { try fileSystem.list(node("link"), from: 0) { _, _ in true } }
     }
 
     @Test("a listing goes on where it stopped, wherever that was", arguments: 1...6)
@@ -211,7 +212,7 @@ import Testing
     @Test("extended attributes say origin, digest, what is local and the verdict")
     func extendedAttributes() throws {
         func text(_ attribute: MountFS.ExtendedAttribute, _ path: String) throws -> String? {
-            try fileSystem.value(of: attribute, try node(path)).map { String(decoding: $0, as: UTF8.self) }
+            try fileSystem.value(of: attribute, try node(path))
         }
         #expect(try text(.origin, "dir/b") == "first")
         #expect(try text(.origin, "dir/c") == "second")
@@ -221,8 +222,24 @@ import Testing
         #expect(try text(.local, "dir/b") == "500")
         #expect(try text(.verdict, "dir") == "any")
         #expect(try text(.verdict, "link") == nil)
-        let names = String(decoding: try fileSystem.extendedAttributeNames(try node("dir/c")), as: UTF8.self)
+        let names = String(
+            decoding: try fileSystem.files.extendedAttributeNames(of: try node("dir/c"), for: .nobody), as: UTF8.self)
         #expect(names == "user.mcfs.origin\0user.mcfs.local\0user.mcfs.verdict\0")
     }
 
+    @Test("what nobody can write to answers every change with EROFS, and knows no attribute of others")
+    func changes() throws {
+        let node = try node("dir/b")
+        #expect(throws: Errno(rawValue: EROFS)) {
+            try fileSystem.files.remove(Array("dir".utf8), in: .root, isDirectory: true)
+        }
+        #expect(throws: Errno(rawValue: EROFS)) { try fileSystem.files.change(node, AttributeChange(), by: .nobody) }
+        for flags in [O_WRONLY, O_RDWR, O_TRUNC] {
+            #expect(throws: FileError.self) { try fileSystem.open(node, flags: flags) }
+        }
+        #expect(fileSystem.openFileCount == 0)
+        #expect(throws: Errno(rawValue: EOPNOTSUPP)) {
+            try fileSystem.files.extendedAttribute(Array("security.capability".utf8), of: node)
+        }
+    }
 }

@@ -57,6 +57,13 @@ int mcfs_ioctl(int fd, unsigned long request, void *argument);
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 /* preadv2(2) of what is in the page cache: fewer bytes where not all is, -1 where none is or the file system cannot tell. */
 ssize_t mcfs_read_cached(int fd, void *buffer, size_t size, off_t offset);
+/* The tree of a directory by a mount of its own, by which nothing that is read changes access times: a descriptor or -1. */
+int mcfs_clone_without_access_times(int directory);
+/* The file that `fd` is of, opened by the mount that `tree` is of: a descriptor or -1. */
+int mcfs_open_in(int tree, int fd, int flags);
+/* Whether anybody can write to a file by a descriptor or a map, or the file system cannot tell: 0 or 1. `fd` is for reading
+   alone. */
+int mcfs_is_held_for_writing(int fd);
 /* Answers a request on /dev/fuse with `error`, 0 or a negative errno, and a body of at most 64 bytes; 0 or -1. One piece: the
    kernel looks up the pages of each piece. */
 int mcfs_answer_request(int fd, uint64_t unique, int error, const void *body, size_t size);
