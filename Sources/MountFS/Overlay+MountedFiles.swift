@@ -32,10 +32,12 @@ extension Overlay {
         return bytes >= Self.largeBytes || tree.withName(of: entry) { ModelFormat(fileName: $0) != nil }
     }
 
-    package func isHeldForWriting(_ node: Node) -> Bool {
-        let file = try? structure.reading { () throws(Errno) in
+    package func isHeldForWriting(_ node: Node, inListing: Bool) -> Bool {
+        func open() throws(Errno) -> OwnedDescriptor {
             try object(of: try upperNode(node)).open(O_RDONLY | O_NONBLOCK)
         }
+        // A listing has the lock, which is not to be taken twice.
+        let file = try? inListing ? open() : structure.reading(open)
         return file.map { mcfs_is_held_for_writing($0.rawValue) != 0 } ?? true
     }
 
