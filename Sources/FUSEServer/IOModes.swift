@@ -127,12 +127,14 @@ final class IOModes: Sendable {
 
     /// Whether a file may be changed through a map that the kernel does not tell of.
     ///
-    /// - Parameter isHeld: whether anybody holds the file for writing; asked without a lock. Not at the first question after
-    ///   the last open: it may be that of who opens it again.
-    func mayBeMapped(_ node: UInt64, isHeld: () -> Bool) -> Bool {
+    /// - Parameters:
+    ///   - inListing: a listing asks. Who opens a file asks before, so that others get no answer at their first question
+    ///     after the last open.
+    ///   - isHeld: whether anybody holds the file for writing; asked without a lock.
+    func mayBeMapped(_ node: UInt64, inListing: Bool, isHeld: () -> Bool) -> Bool {
         let number = state.withLock { state -> UInt64? in
             guard let known = state.mayBeMapped[node] else { return nil }
-            guard state.open[node] == nil, known.wasAsked else {
+            guard state.open[node] == nil, known.wasAsked || inListing else {
                 if state.open[node] == nil { state.mayBeMapped[node]?.wasAsked = true }
                 return 0
             }

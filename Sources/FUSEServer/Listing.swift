@@ -29,7 +29,7 @@ struct Listing {
             let position = off_t(clamping: entry.nextPosition)
             if withAttributes {
                 var parameters = fuse_entry_param(
-                    entry.attributes, validity: context.validity(of: entry.attributes, asksDisk: false))
+                    entry.attributes, validity: context.validity(of: entry.attributes, inListing: true))
                 // The kernel has "." and "..": they are no look-up.
                 if entry.isDot { parameters.ino = 0 }
                 return fuse_add_direntry_plus(

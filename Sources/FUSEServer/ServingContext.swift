@@ -133,15 +133,17 @@ final class ServingContext: Sendable {
     /// How long the kernel may keep attributes, in seconds: as long as it likes where nothing changes them but what it does
     /// itself.
     ///
-    /// - Parameter asksDisk: not under a lock of `files`.
-    func validity(of attributes: NodeAttributes, asksDisk: Bool = true) -> Double {
+    /// - Parameter inListing: called by the body of `files.list`.
+    func validity(of attributes: NodeAttributes, inListing: Bool = false) -> Double {
         guard attributes.kind == .file else { return Operations.validity }
         // Who writes to a set-id file takes that from it, which the kernel leaves to the server.
         if attributes.permissions & 0o6000 != 0 { return 0 }
         guard attributes.isUpper else { return Operations.validity }
         let node = attributes.node
         // The times change by what is written through a map.
-        let mayBeMapped = modes.mayBeMapped(node.number) { !asksDisk || files.isHeldForWriting(node) }
+        let mayBeMapped = modes.mayBeMapped(node.number, inListing: inListing) {
+            files.isHeldForWriting(node, inListing: inListing)
+        }
         return mayBeMapped ? 0 : Operations.validity
     }
 

@@ -53,7 +53,9 @@ package protocol MountedFiles: AnyObject, Sendable {
     /// to it while it is open then. `bytes`: its size.
     func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool
     /// Whether anybody has a file of the upper open or mapped for writing, or may have.
-    func isHeldForWriting(_ node: Node) -> Bool
+    ///
+    /// - Parameter inListing: called by the body of `list`.
+    func isHeldForWriting(_ node: Node, inListing: Bool) -> Bool
     /// `lseek(2)` for data and holes.
     func seek(_ node: Node, to offset: Int64, whence: CInt) throws(Errno) -> Int64
     /// - Parameter handle: of the open that asks: each is told once of bytes that could not be written.

@@ -32,8 +32,9 @@ extension Overlay {
         return bytes >= Self.largeBytes || tree.withName(of: entry) { ModelFormat(fileName: $0) != nil }
     }
 
-    package func isHeldForWriting(_ node: Node) -> Bool {
-        let file = try? openDescriptor(of: try upperNode(node), O_RDONLY | O_NONBLOCK)
+    package func isHeldForWriting(_ node: Node, inListing: Bool) -> Bool {
+        // A listing holds its folder, and waits for no other.
+        let file = try? openDescriptor(of: try upperNode(node), O_RDONLY | O_NONBLOCK, waits: !inListing)
         return file.map { mcfs_is_held_for_writing($0.rawValue) != 0 } ?? true
     }
 

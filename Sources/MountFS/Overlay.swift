@@ -299,9 +299,11 @@ package final class Overlay: MountedFiles {
     /// Runs `body` with what a node is in the upper, under a name of it or by a descriptor that holds it. Takes no lock, so
     /// that no change in the folder holds it up: whether `body` reached what it should is known afterwards.
     ///
-    /// - Parameter body: also returns which object it was.
+    /// - Parameters:
+    ///   - waits: for who is changing names in its folder, where that is to be known; else ESTALE then.
+    ///   - body: also returns which object it was.
     private func reaching<Result>(
-        _ node: OverlayNode, _ body: (UpperObject) throws(Errno) -> (Result, DiskIdentity)
+        _ node: OverlayNode, waits: Bool = true, _ body: (UpperObject) throws(Errno) -> (Result, DiskIdentity)
     ) throws(Errno) -> Result {
         if case .upper(let descriptor) = openFiles.known(node.number) { return try body(.descriptor(descriptor)).0 }
         switch node.now {
@@ -323,6 +325,7 @@ package final class Overlay: MountedFiles {
             }
         }
         // Its name was just taken from it, or given to another: now, or when whoever is at it is done.
+        if !waits { throw .stale }
         return try reachingLocked(node, body)
     }
 
@@ -347,8 +350,10 @@ package final class Overlay: MountedFiles {
     }
 
     /// What a node is in the upper, open, whatever becomes of its names.
-    func openDescriptor(of node: OverlayNode, _ flags: CInt) throws(Errno) -> OwnedDescriptor {
-        try reaching(node) { (object) throws(Errno) in
+    func openDescriptor(
+        of node: OverlayNode, _ flags: CInt, waits: Bool = true
+    ) throws(Errno) -> OwnedDescriptor {
+        try reaching(node, waits: waits) { (object) throws(Errno) in
             let file = try object.open(flags)
             return (file, DiskIdentity(try UpperObject.descriptor(file).status()))
         }

@@ -135,7 +135,7 @@ final class TreeFiles: MountedFiles {
     /// Small files are better off in the page cache: opening them again costs no more than the request.
     func mayPassThrough(_ node: Node, bytes: UInt64) -> Bool { bytes >= MountFS.smallBytes }
 
-    func isHeldForWriting(_ node: Node) -> Bool { false }
+    func isHeldForWriting(_ node: Node, inListing: Bool) -> Bool { false }
 
     // MARK: Changes
 

@@ -53,7 +53,7 @@ import Testing
     }
 
     private func node(_ name: String) throws -> UInt64 {
-        try #require(try Array(name.utf8).withUnsafeBytes { try fileSystem.lookup($0, in: .root) }).node.number
+        try #require(try Array(name.utf8).withUnsafeBytes { try fileSystem.files.lookup($0, in: .root) }).node.number
     }
 
     private func isAnswered(_ request: Request, bytes: Int? = nil) throws -> Bool {
