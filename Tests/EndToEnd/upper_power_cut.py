@@ -63,6 +63,8 @@ def _sync_all():
 TREE = {"conf": b"tree's own", "dir/one": b"1 of the tree", "dir/two": b"2 of the tree", "other": b"other of the tree"}
 _OVERWRITTEN = [operation("write", "conf", 0, Data(1, 5000), os.O_TRUNC), _sync_all()]
 _MERGED = [operation("write", "dir/own", 0, Data(2, 3000), os.O_CREAT), _sync_all()]
+# Makes the log so long that it is written anew.
+_LONG = [operation("setxattr", "conf", "user.a", Data(number, 700), 0) for number in range(600)]
 SCENARIOS = {
     "a file of the tree that was written to is removed": ([*_OVERWRITTEN, operation("unlink", "conf")], "log"),
     "a file that was written to is removed and answered for": (
@@ -81,6 +83,11 @@ SCENARIOS = {
         [operation("rename", "conf", "moved", 0), operation("create", "new", 0, 0o644)], "log"),
     "a mode is set, then a file is made": (
         [operation("chmod", "conf", 0o600), operation("create", "new", 0, 0o644)], "log"),
+    "a long log": ([*_LONG, operation("create", "new", 0, 0o644)], "log"),
+    "a long log, then a removal that is answered for": (
+        [*_LONG, operation("unlink", "other"), operation("sync", "", False)], "cut"),
+    "a removal, then a long log, answered for": (
+        [operation("unlink", "other"), *_LONG, operation("sync", "conf", False)], "cut"),
     "two directories change places": (
         [*_MERGED, operation("mkdir", "mine", 0o755), operation("create", "mine/x", 0, 0o644), _sync_all(),
          operation("rename", "dir", "mine", RENAME_EXCHANGE)], "log"),
@@ -182,9 +189,14 @@ class Actor:
     def step(self, each):
         """- Returns: false where nothing more can be done."""
         if each.name in (REMOUNT, REMOUNT_KILLED):
-            if not self.worker.is_ending.is_set():
+            try:
                 self.worker.remount(is_killed=each.name == REMOUNT_KILLED)
-                self.history.apply(each)
+            except AssertionError:
+                if not self.worker.is_ending.is_set():
+                    raise
+                # Nothing may be done below what is not mounted.
+                return False
+            self.history.apply(each)
             self._count()
             return True
         if each.name == "sync_all":
@@ -196,7 +208,8 @@ class Actor:
             if self.worker.is_ending.is_set() and seen.error in DEAD:
                 self.last_error = seen.error
                 return False
-            self.failure = f"{each} gives {seen}, not {expected}"
+            before = "\n    ".join(map(str, self.history.operations[-30:]))
+            self.failure = f"{each} gives {seen}, not {expected}; the operations up to it\n    {before}"
             return False
         # A sync that was under way when the disk died may answer what it likes.
         if seen.error is None and each.name in ("sync", "sync_all") and not self.worker.is_ending.is_set():
@@ -263,7 +276,7 @@ class Worker:
 
     def _shrink(self):
         """Leaves out of the operations of the last round what does not matter, and prints what is left."""
-        first, end = self.violations[0], self.description.split()[0]
+        first, end = self.violations[0], self.description.split(",")[0]
         script, seed = self.actors[0].history.operations, self.lower_seed
         kind = next(iter(self.counts.keys() & VIOLATIONS))
         counts, number = dict(self.counts), self.number
@@ -429,6 +442,9 @@ class Worker:
         if end in CUTS:
             self.disk.unmount()
             self.disk.mount()
+            if script is None and not self.is_plain and generator.random() < 0.25:
+                self.description += ", cut again at the mount"
+                self._cut_mount()
         self._mount()
         for actor in self.actors:
             self._check(actor)
@@ -442,6 +458,25 @@ class Worker:
         if kill_first:
             self._kill_daemon()
         self.disk.shut_down(CUTS[end])
+
+    def _cut_mount(self):
+        """The power is cut while the upper is made ready for a mount, or soon after it."""
+        mounting = threading.Thread(target=self._try_mount)
+        mounting.start()
+        if self.random.random() < 0.3:
+            mounting.join(HUNG_SECONDS)
+        else:
+            time.sleep(0.06 * self.random.random())
+        self.disk.shut_down(CUTS[self.random.choice(("log", "cut"))])
+        mounting.join(HUNG_SECONDS)
+        self._end_daemon(signal.SIGKILL)
+        self.disk.unmount()
+        self.disk.mount()
+
+    def _try_mount(self):
+        # What a dead disk makes of a mount is no matter.
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            self._mount()
 
     def _stop_counting(self, keeps_everything):
         """From now on errors are nobody's fault. What was answered before is kept in some ends."""
