@@ -116,6 +116,10 @@ class History:
             return None
         result = self.tree.apply(operation)
         self.operations.append(operation)
+        if operation.name in WRITING and result.error is None:
+            # A file system may do so where not a byte changed.
+            with contextlib.suppress(OSError):
+                os.utime(self.tree.at(operation.arguments[0]))
         self._note_states()
         if operation.name in WRITING:
             self._note_bytes(operation)

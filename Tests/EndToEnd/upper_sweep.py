@@ -3,7 +3,8 @@ what is left.
 
     .venv/bin/python Tests/EndToEnd/upper_sweep.py --every 7
 
-Calls fail by Tests/Sweep/faults.c: once, or with all after it; with EIO or, where space is needed, ENOSPC. A try is: a daemon
+Calls fail by Tests/Sweep/faults.c: once, or with all after it; with EIO or, where space is needed, ENOSPC; or the daemon is killed
+instead of the call. A try is: a daemon
 whose n-th call fails; mount; the script; the end, in order for odd numbers and by a kill for even ones; the mount on a healthy
 disk. Then must hold:
 
@@ -21,6 +22,7 @@ import collections
 import concurrent.futures
 import contextlib
 import errno
+import itertools
 import os
 import random
 import shutil
@@ -44,6 +46,8 @@ CALLS = NEEDING_SPACE + ",truncate,open,unlink,mode,owner,times,list,pread,stat"
 FAULTS = {
     "EIO once": (errno.EIO, False, CALLS), "EIO for ever": (errno.EIO, True, CALLS),
     "ENOSPC once": (errno.ENOSPC, False, NEEDING_SPACE), "ENOSPC for ever": (errno.ENOSPC, True, NEEDING_SPACE),
+    # Not the call fails, the daemon dies before it.
+    "death": (-signal.SIGKILL, False, CALLS),
 }
 KINDS = ("state", "later", "errors", "hung", "crashed", "mount", "log")
 HUNG_SECONDS = 20
@@ -82,6 +86,16 @@ SCRIPT = [
     operation("mkdir", "new dir", 0o755), operation("create", "new dir/z", 0, 0o644), operation("sync", "new dir", False),
     operation("rename", "new dir", "dir/sub", 0), operation("unlink", "dir/sub/deep"), operation("unlink", "dir/sub/deeper"),
     operation("rename", "new dir", "dir/sub", 0), operation("unlink", "new")]
+# A rename back and forth, after which nothing is remembered.
+BACK = [
+    operation("rename", "dir", "e", 0), operation("write", "e/own", 0, Data(30, 3000), CREATE), operation("rename", "e", "dir", 0),
+    operation("unlink", "dir/own"), operation("unlink", "conf"), operation("write", "conf", 0, Data(31, 3000), CREATE)]
+# Makes the log so long that it is written anew, in the middle.
+LONG = [
+    *(operation("setxattr", "conf", "user.a", Data(number, 700), 0) for number in range(600)), operation("unlink", "other"),
+    operation("rename", "third", "dir/third", 0), operation("sync", "", False), operation("chmod", "big", 0o600)]
+# What is done before the failing calls, what is done with them, and the kinds of calls that fail, where not all do.
+SCRIPTS = {"everything": (BEFORE, SCRIPT, None), "back": ([], BACK, None), "long": ([], LONG, "sync,rename,create,open,truncate")}
 # What is done after the look at what is left, to see whether it is remembered.
 LATER = [operation("rename", "dir", "last", 0), operation("create", "dir", 0, 0o644)]
 
@@ -152,10 +166,11 @@ class Candidate:
 class Try:
     """One run with one fault. `found` says what was wrong."""
 
-    def __init__(self, sweep, directory, number, fault):
+    def __init__(self, sweep, directory, number, fault, script):
         self.sweep, self.directory, self.number = sweep, directory, number
+        self.staged_upper, self.staged, self.script = *sweep.staged[script], SCRIPTS[script][1]
         self.error, self.is_forever, self.counted = FAULTS[fault]
-        self.counted = sweep.counted or self.counted
+        self.counted = sweep.counted or SCRIPTS[script][2] or self.counted
         self.found = []
         self.log = os.path.join(directory, "calls")
         self.upper = os.path.join(directory, "upper")
@@ -165,8 +180,8 @@ class Try:
         self.found.append(f"{kind}: {text}")
 
     def run(self):
-        subprocess.run(["cp", "-a", self.sweep.staged_upper, self.upper], check=True)
-        self.candidates = [self.sweep.staged.copy(self._new_copy())]
+        subprocess.run(["cp", "-a", self.staged_upper, self.upper], check=True)
+        self.candidates = [self.staged.copy(self._new_copy())]
         with mcfs_helper.Mcfs(os.path.join(self.directory, "mcfs"), {"MCFS_GPU": "none"}) as self.mcfs:
             self.mountpoint = self.mcfs.new_mountpoint("mount")
             self.tree = Tree(self.mountpoint)
@@ -209,10 +224,12 @@ class Try:
             time.sleep(0.01)
         result = self._mount(code=None)
         if result.code == mcfs_helper.DONE:
-            self._do_script(SCRIPT, may_fail=True)
+            self._do_script(self.script, may_fail=True)
         elif not self.has_failed:
             self.violate("mount", str(result))
-        if daemon.poll() is not None:
+        if self.error < 0 and self.has_failed:
+            daemon.wait(HUNG_SECONDS)
+        elif daemon.poll() is not None:
             self.violate("crashed", f"the daemon ended with {daemon.returncode}")
         elif self.number % 2:
             if mcfs_helper.is_mounted(self.mountpoint):
@@ -247,6 +264,9 @@ class Try:
                 break
             seen = self.tree.apply(each)
             if seen.error in GONE:
+                if may_fail and self.error < 0 and self.has_failed:
+                    self._fork(each)
+                    break
                 self.violate("crashed", f"{each} gives {seen}")
                 break
             # On a disk that is dead the kernel and the daemon do not know what was done either.
@@ -282,7 +302,7 @@ class Try:
                     path = each.arguments[0]
                     before = candidate.tree.content(path) if os.path.exists(candidate.tree.at(path)) else None
                     seen = self._content(path)
-                    if self.is_forever:
+                    if self.is_forever or self.error < 0:
                         # Nobody can look at it now.
                         copy.loose.add(path)
                     if seen is None and before is None:
@@ -339,7 +359,8 @@ class Sweep:
         self.root = tempfile.mkdtemp(prefix="mcfs-upper-sweep-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
         self.library = os.path.join(self.root, "faults.so")
         self.lower = os.path.join(self.root, "tree")
-        self.staged_upper = os.path.join(self.root, "upper")
+        # By script: the upper, and what its mount shows.
+        self.staged = {}
         self.violations = collections.Counter()
 
     def prepare(self):
@@ -351,21 +372,23 @@ class Sweep:
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with open(place, "wb") as file:
                 file.write(Data(100 + number, size).bytes)
-        os.mkdir(self.staged_upper)
-        copy_over(self.lower, os.path.join(self.root, "staged"))
-        self.staged = Candidate(os.path.join(self.root, "staged"))
-        with mcfs_helper.Mcfs(os.path.join(self.root, "mcfs"), {"MCFS_GPU": "none"}) as mcfs:
-            mountpoint = mcfs.mount(self.lower, options=("--upper", self.staged_upper))
-            for each in BEFORE:
-                seen, expected = Tree(mountpoint).apply(each), self.staged.tree.apply(each)
-                assert seen == expected, f"{each} gives {seen}, not {expected}"
-            mcfs.kill_daemon()
+        for script, (before, _, _) in SCRIPTS.items():
+            upper, shown = (os.path.join(self.root, f"{name} of {script}") for name in ("upper", "tree"))
+            os.mkdir(upper)
+            copy_over(self.lower, shown)
+            self.staged[script] = upper, Candidate(shown)
+            with mcfs_helper.Mcfs(os.path.join(self.root, "mcfs"), {"MCFS_GPU": "none"}) as mcfs:
+                mountpoint = mcfs.mount(self.lower, options=("--upper", upper))
+                for each in before:
+                    seen, expected = Tree(mountpoint).apply(each), Tree(shown).apply(each)
+                    assert seen == expected, f"{each} gives {seen}, not {expected}"
+                mcfs.kill_daemon()
 
-    def calls(self, fault):
+    def calls(self, fault, script):
         """The calls that count, in order, of a script without faults."""
         directory = os.path.join(self.root, "count")
         os.mkdir(directory)
-        attempt = Try(self, directory, 0, fault)
+        attempt = Try(self, directory, 0, fault, script)
         try:
             found = attempt.run()
             assert not found, f"without faults: {found}"
@@ -374,10 +397,10 @@ class Sweep:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def try_one(self, fault, number, call):
+    def try_one(self, fault, script, number, call):
         directory = os.path.join(self.root, f"{fault.replace(' ', '-')}-{number}")
         os.mkdir(directory)
-        attempt = Try(self, directory, number, fault)
+        attempt = Try(self, directory, number, fault, script)
         try:
             found = attempt.run()
             with contextlib.suppress(FileNotFoundError), open(attempt.log) as file:
@@ -393,19 +416,19 @@ class Sweep:
         self.prepare()
         swept = 0
         with concurrent.futures.ThreadPoolExecutor(self.options.jobs) as pool:
-            for fault in self.options.fault or FAULTS:
-                calls = self.calls(fault)
+            for fault, script in itertools.product(self.options.fault or FAULTS, self.options.script or SCRIPTS):
+                calls = self.calls(fault, script)
                 start = random.Random(self.options.seed).randrange(self.options.every)
                 numbers = range(1 + start, len(calls) + 1, self.options.every)
                 if self.options.at:
                     numbers = [number for number in self.options.at if number <= len(calls)]
-                tries = {number: pool.submit(self.try_one, fault, number, calls[number - 1]) for number in numbers}
+                tries = {number: pool.submit(self.try_one, fault, script, number, calls[number - 1]) for number in numbers}
                 for number, each in tries.items():
                     call, found = each.result()
                     swept += 1
                     for line in found:
                         self.violations[line.split(":")[0]] += 1
-                        print(f"{fault}, call {number} of {len(calls)} ({call}): {line}", flush=True)
+                        print(f"{fault}, {script}, call {number} of {len(calls)} ({call}): {line}", flush=True)
         total = sum(self.violations.values())
         details = ", ".join(f"{count} {kind}" for kind, count in sorted(self.violations.items()))
         print(f"{swept} calls swept, {total} violations" + (f": {details}" if total else ""))
@@ -420,6 +443,7 @@ def main():
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th call")
     parser.add_argument("--seed", type=int, default=None, help="with --every: which to begin with")
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only this; can be given several times")
+    parser.add_argument("--script", action="append", choices=SCRIPTS, help="only this; can be given several times")
     parser.add_argument("--at", action="append", type=int, metavar="NUMBER", help="only this call; can be given several times")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     sweep = Sweep(parser.parse_args())

@@ -5,7 +5,7 @@
    MCFS_FAULT_CALLS      names of calls that count, with commas (see `counts`); unset: all
    MCFS_FAULT_AT         the first that fails, from 1; 0 or unset: none
    MCFS_FAULT_FOREVER    1: all after it that count, too
-   MCFS_FAULT_ERRNO      what they fail with
+   MCFS_FAULT_ERRNO      what they fail with; negative: the signal that ends the process instead
    MCFS_FAULT_LOG        a file that gets a line for each that counts: its name, what it was made on, "!" where it failed */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -94,6 +95,10 @@ static int fails(const char *name, int at, const char *path) {
     if (log_descriptor >= 0) {
         int count = snprintf(line, sizeof line, "%s %s%s\n", name, inside, is_failing ? " !" : "");
         if (syscall(SYS_write, log_descriptor, line, (size_t)count) < 0) abort();
+    }
+    if (is_failing && error_number < 0) {
+        kill(getpid(), -error_number);
+        for (;;) pause();
     }
     errno = is_failing ? error_number : error;
     return is_failing;
