@@ -8,7 +8,7 @@ import pytest
 import mcfs as mcfs_helper
 import upper_sweep
 
-EVERY = int(os.environ.get("MCFS_UPPER_SWEEP_EVERY", 24))
+EVERY = int(os.environ.get("MCFS_UPPER_SWEEP_EVERY", 40))
 
 
 def check(capsys, calls=None, **options):

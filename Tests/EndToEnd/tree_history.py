@@ -3,10 +3,11 @@ moment of it the tree that a crash left is explained.
 
 The rule is what ext4 and XFS promise:
 
-- names, kinds, targets of links, modes, owners, attributes and times that were set are those after the first k operations,
-  for some k. What an fsync of a file or directory, or a sync, had answered for lies within the k;
-- the bytes of a file that was synced are right. Of what was written to it since, each block of the disk and the length may be of any
-  moment, and a block may be zero.
+- names, which of them are one file, kinds, targets of links, modes, owners, attributes and times that were set are those
+  after the first k operations, for some k. What an fsync of a file or directory, or a sync, had answered for lies within
+  the k;
+- the bytes of a file that was synced are right. Of what was written to it since, each block of the disk and the length may be
+  of any moment, and a block may be zero.
 """
 
 import collections
@@ -68,6 +69,15 @@ def entries(tree):
             (status.st_uid, status.st_gid), attributes, status.st_mtime_ns if kind == "-" and status.st_mtime_ns in TIMES else None,
             status.st_ino, inodes[path.parent] if path else 0)
     return found
+
+
+def groups(state):
+    """The names of each file that has several."""
+    names = collections.defaultdict(set)
+    for path, entry in state.items():
+        if entry.kind != "d":
+            names[entry.inode].add(path)
+    return {frozenset(each) for each in names.values() if len(each) > 1}
 
 
 def empty(directory):
@@ -190,7 +200,7 @@ class History:
             if seen.keys() != state.keys() or any(seen[path].name_fields != state[path].name_fields for path in seen):
                 continue
             by_names.append(moment)
-            has_attributes = all(seen[path].has_attributes_of(state[path]) for path in seen)
+            has_attributes = all(seen[path].has_attributes_of(state[path]) for path in seen) and groups(seen) == groups(state)
             has_content = not any(self._content_differences(state, contents))
             if has_attributes:
                 by_attributes.append(moment)
@@ -222,6 +232,9 @@ class History:
         lines += [
             f"{path!r} is {seen[path]}, not {state[path]}" for path in sorted(seen.keys() & state.keys())
             if seen[path].name_fields == state[path].name_fields and not seen[path].has_attributes_of(state[path])]
+        if seen.keys() == state.keys():
+            lines += [f"{sorted(names)} are one file" for names in groups(seen) - groups(state)]
+            lines += [f"{sorted(names)} are not one file" for names in groups(state) - groups(seen)]
         return lines + list(self._content_differences(state, contents))
 
     @staticmethod

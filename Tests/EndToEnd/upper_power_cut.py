@@ -45,6 +45,8 @@ ALIKE = {errno.EEXIST, errno.ENOTEMPTY}
 # What happens to the mount between operations, not to the tree.
 REMOUNT, REMOUNT_KILLED = "remount", "remount_killed"
 HUNG_SECONDS = 60
+# A file that nobody looks at.
+BUSY = "busy"
 
 
 def operation(name, *arguments):
@@ -322,6 +324,9 @@ class Worker:
     def _make_lower(self, seed=None):
         self.lower_seed = seed = seed or self.random.randrange(1 << 30)
         scopes = [""] if self.threads == 1 else [f"t{index}" for index in range(self.threads)]
+        if self.threads > 1:
+            with open(os.path.join(self.lower, BUSY), "wb") as file:
+                file.write(b"busy")
         for index, scope in enumerate(scopes):
             make_lower(os.path.join(self.lower, scope), seed + index, entries=60 // len(scopes) + 10, big_bytes=150_000, hard_links=False)
 
@@ -393,7 +398,7 @@ class Worker:
         (end,) = generator.choices((*CUTS, KILL), (1, 5, 4, 1))
         if self.is_plain and end == KILL:
             end = "log"
-        self._round(end)
+        self._round(self.plan["end"] or end)
 
     def _round(self, end, script=None):
         generator = self.random
@@ -487,8 +492,9 @@ class Worker:
 
     def _weather(self, generator):
         """What goes to the disk by itself in longer times: the journal for others' sake, and bytes of some files."""
+        is_busy = self.threads > 1 and generator.random() < 0.5
         with contextlib.suppress(OSError):
-            while not self.is_over.wait(generator.choice((0.005, 0.02, 0.1))):
+            while not self.is_over.wait(0.001 if is_busy else generator.choice((0.005, 0.02, 0.1))):
                 if generator.random() < 0.4:
                     descriptor = os.open(os.path.join(self.disk.path, "somebody else's"), os.O_WRONLY | os.O_CREAT, 0o600)
                     try:
@@ -496,6 +502,10 @@ class Worker:
                         os.fsync(descriptor)
                     finally:
                         os.close(descriptor)
+                if is_busy:
+                    # Makes the log so long that it is written anew every few moments.
+                    for _ in range(40):
+                        os.setxattr(os.path.join(self.root, BUSY), "user.a", generator.randbytes(700))
 
     # Afterwards
 
@@ -521,7 +531,7 @@ class Worker:
 VIOLATIONS = ("names", "attributes", "content", "forgotten", "hung", "errors")
 
 
-def run(directory, *, kind, rounds=0, seconds=None, seed=1, jobs=2, threads=1, plain=False, shrink=False, scenario=None):
+def run(directory, *, kind, rounds=0, seconds=None, seed=1, jobs=2, threads=1, plain=False, shrink=False, end=None, scenario=None):
     """Does the rounds with `jobs` workers, for at most `seconds`. - Returns: counts and a list of what did not hold."""
     plans = []
     for index in range(jobs):
@@ -529,7 +539,7 @@ def run(directory, *, kind, rounds=0, seconds=None, seed=1, jobs=2, threads=1, p
         os.makedirs(folder)
         plans.append({
             "directory": folder, "kind": kind, "rounds": (rounds + jobs - 1 - index) // jobs, "seed": f"{seed}-{index}",
-            "until": time.time() + seconds if seconds else None, "threads": threads, "plain": plain, "shrink": shrink,
+            "until": time.time() + seconds if seconds else None, "threads": threads, "plain": plain, "shrink": shrink, "end": end,
             "scenario": scenario})
     return run_workers(__file__, plans)
 
@@ -544,6 +554,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="threads that work at once, each in a directory of its own")
     parser.add_argument("--plain", action="store_true", help="without mcfs")
     parser.add_argument("--shrink", action="store_true", help="end with the first violation of each worker, and look for its cause")
+    parser.add_argument("--end", choices=(*CUTS, KILL), help="only this")
     parser.add_argument("--scenario", choices=SCENARIOS, help="this script, by one worker")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -556,7 +567,7 @@ def main():
         counts, violations = run(
             directory, kind=options.file_system, rounds=options.rounds, seconds=options.seconds, seed=options.seed,
             jobs=1 if options.scenario else options.jobs, threads=options.threads, plain=options.plain, shrink=options.shrink,
-            scenario=options.scenario)
+            end=options.end, scenario=options.scenario)
     for text in violations:
         print(text)
     print(f"{options.file_system}, seed {options.seed}: {counts['rounds']} rounds, {counts['operations']} operations, "

@@ -37,7 +37,7 @@ import mcfs as mcfs_helper
 from crash_model import GONE, is_done_in_part
 from posix_model import RENAME_EXCHANGE, RENAME_NOREPLACE, Data, Tree, copy_over, outcome
 from servers.process import find
-from tree_history import entries
+from tree_history import entries, groups
 from upper_power_cut import operation
 
 # A file is only made shorter by the daemon itself.
@@ -121,11 +121,7 @@ def differences(seen, expected, loose=()):
         elif path not in loose and seen_bytes.get(path) != expected_bytes.get(path):
             lines.append(f"{path!r} has other bytes: {len(seen_bytes[path])}, not {len(expected_bytes[path])}")
     if not lines:
-        names = [collections.defaultdict(set) for _ in range(2)]
-        for index, state in enumerate((seen, expected)):
-            for path, entry in state.items():
-                names[index][entry.inode].add(path)
-        one, other = ({frozenset(each) for each in names[index].values() if len(each) > 1} for index in range(2))
+        one, other = groups(seen), groups(expected)
         lines += [f"{sorted(each)} are one file" for each in one - other] + [f"{sorted(each)} are not one file" for each in other - one]
     return lines
 
