@@ -64,10 +64,10 @@ def entries(tree):
         if kind in "-d":
             names = set(os.listxattr(where))
             attributes = tuple((name, os.getxattr(where, name)) for name in ATTRIBUTES if name in names)
+        time = status.st_mtime_ns if kind == "-" and status.st_mtime_ns in TIMES else None
         found[path] = Entry(
             kind, os.readlink(where) if kind == "l" else None, 0 if kind == "l" else stat.S_IMODE(status.st_mode),
-            (status.st_uid, status.st_gid), attributes, status.st_mtime_ns if kind == "-" and status.st_mtime_ns in TIMES else None,
-            status.st_ino, inodes[path.parent] if path else 0)
+            (status.st_uid, status.st_gid), attributes, time, status.st_ino, inodes[path.parent] if path else 0)
     return found
 
 
@@ -164,7 +164,8 @@ class History:
     def _note_states(self):
         before, after = self.states[-1], entries(self.tree)
         self.states.append(after)
-        old, new = ({(entry.parent, path.rpartition("/")[2]): entry for path, entry in state.items()} for state in (before, after))
+        old, new = (
+            {(entry.parent, path.rpartition("/")[2]): entry for path, entry in state.items()} for state in (before, after))
         for place in old.keys() | new.keys():
             was, now = old.get(place), new.get(place)
             if was == now:
@@ -182,8 +183,8 @@ class History:
             return
         content = self.tree.content(os.path.relpath(os.path.realpath(self.tree.at(path)), os.path.realpath(self.tree.root)))
         versions = self.versions.setdefault(inode, [])
-        flags = operation.arguments[3] if operation.name == "write" else operation.arguments[1] if operation.name == "create" else 0
-        if not versions or flags & os.O_TRUNC:
+        flags = {"write": 3, "create": 1}.get(operation.name)
+        if not versions or flags and operation.arguments[flags] & os.O_TRUNC:
             versions.append(b"")
         if versions[-1] != content:
             versions.append(content)
@@ -194,16 +195,14 @@ class History:
         """What of the tree's past explains what is seen of it now."""
         seen = entries(tree)
         contents = {path: tree.content(path) for path, entry in seen.items() if entry.kind == "-"}
-        by_names, by_attributes, by_content, explained = [], [], [], []
+        by_names, by_content, explained = [], [], []
         for moment in range(self.count, -1, -1):
             state = self.states[moment]
             if seen.keys() != state.keys() or any(seen[path].name_fields != state[path].name_fields for path in seen):
                 continue
             by_names.append(moment)
-            has_attributes = all(seen[path].has_attributes_of(state[path]) for path in seen) and groups(seen) == groups(state)
+            has_attributes = groups(seen) == groups(state) and all(seen[path].has_attributes_of(state[path]) for path in seen)
             has_content = not any(self._content_differences(state, contents))
-            if has_attributes:
-                by_attributes.append(moment)
             if has_content:
                 by_content.append(moment)
             if has_attributes and has_content:
@@ -214,12 +213,14 @@ class History:
             if moment >= self.bound:
                 return Explanation(None, moment, [])
             return Explanation(
-                "forgotten", moment,
-                [f"is as after operation {moment}, {self.bound} were answered for", *self._differences(self.bound, seen, contents)])
+                "forgotten", moment, [
+                    f"is as after operation {moment}, {self.bound} were answered for",
+                    *self._differences(self.bound, seen, contents)])
         for kind, moments in (("attributes", by_content), ("content", by_names)):
             if moments:
                 # The moment that comes nearest.
-                moment = min(moments, key=lambda moment: (moment < self.bound, len(self._differences(moment, seen, contents)), -moment))
+                moment = min(moments, key=lambda moment: (
+                    moment < self.bound, len(self._differences(moment, seen, contents)), -moment))
                 return Explanation(kind, moment, self._differences(moment, seen, contents))
         moment = min(
             range(self.count, -1, -1),

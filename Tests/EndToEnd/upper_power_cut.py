@@ -34,7 +34,7 @@ from crash_model import GONE
 from cut_workers import end_daemon, kill_daemon, run_workers
 from loop_disk import CUTS, LoopDisk
 from posix_model import (
-    RENAME_EXCHANGE, RENAME_NOREPLACE, Data, Generator, Operation, Outcome, Path, Tree, copy_over, make_lower)
+    RENAME_EXCHANGE, Data, Generator, Operation, Outcome, Path, Tree, copy_over, make_lower)
 from tree_history import History, empty
 
 KILL = "kill"
@@ -299,7 +299,8 @@ class Worker:
             size //= 2
         self.counts, self.number = collections.Counter(counts), number
         listed = "\n    ".join(map(str, script))
-        self.violations = [first + (f"\n  the shortest, with the end {end}\n    {listed}\n  {found}" if found else "\n  it does not repeat")]
+        shortest = f"the shortest, with the end {end}\n    {listed}\n  {found}" if found else "it does not repeat"
+        self.violations = [f"{first}\n  {shortest}"]
 
     def _guarded(self, body):
         """- Returns: whether nothing was wrong."""
@@ -328,7 +329,9 @@ class Worker:
             with open(os.path.join(self.lower, BUSY), "wb") as file:
                 file.write(b"busy")
         for index, scope in enumerate(scopes):
-            make_lower(os.path.join(self.lower, scope), seed + index, entries=60 // len(scopes) + 10, big_bytes=150_000, hard_links=False)
+            make_lower(
+                os.path.join(self.lower, scope), seed + index, entries=60 // len(scopes) + 10, big_bytes=150_000,
+                hard_links=False)
 
     def _make_small_lower(self):
         for path, data in TREE.items():
@@ -517,7 +520,8 @@ class Worker:
         self.counts["checked"] += len(history.states[0])
         self.counts["moments"] += history.count - found.moment
         if found.kind:
-            shown = [f"{number}: {each}" for number, each in enumerate(history.operations, 1) if number > found.moment - 6][:12]
+            numbered = [f"{number}: {each}" for number, each in enumerate(history.operations, 1)]
+            shown = numbered[max(0, found.moment - 6):][:12]
             self.violate(
                 found.kind,
                 f"nearest is the state after {found.moment} of {history.count} operations ({history.bound} answered for); "
@@ -531,7 +535,8 @@ class Worker:
 VIOLATIONS = ("names", "attributes", "content", "forgotten", "hung", "errors")
 
 
-def run(directory, *, kind, rounds=0, seconds=None, seed=1, jobs=2, threads=1, plain=False, shrink=False, end=None, scenario=None):
+def run(
+        directory, *, kind, rounds=0, seconds=None, seed=1, jobs=2, threads=1, plain=False, shrink=False, end=None, scenario=None):
     """Does the rounds with `jobs` workers, for at most `seconds`. - Returns: counts and a list of what did not hold."""
     plans = []
     for index in range(jobs):
@@ -553,7 +558,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="rounds at once")
     parser.add_argument("--threads", type=int, default=1, help="threads that work at once, each in a directory of its own")
     parser.add_argument("--plain", action="store_true", help="without mcfs")
-    parser.add_argument("--shrink", action="store_true", help="end with the first violation of each worker, and look for its cause")
+    parser.add_argument("--shrink", action="store_true", help="look for the cause of each worker's first violation")
     parser.add_argument("--end", choices=(*CUTS, KILL), help="only this")
     parser.add_argument("--scenario", choices=SCENARIOS, help="this script, by one worker")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

@@ -3,10 +3,9 @@ what is left.
 
     .venv/bin/python Tests/EndToEnd/upper_sweep.py --every 7
 
-Calls fail by Tests/Sweep/faults.c: once, or with all after it; with EIO or, where space is needed, ENOSPC; or the daemon is killed
-instead of the call. A try is: a daemon
-whose n-th call fails; mount; the script; the end, in order for odd numbers and by a kill for even ones; the mount on a healthy
-disk. Then must hold:
+Calls fail by Tests/Sweep/faults.c: once, or with all after it; with EIO or, where space is needed, ENOSPC; or the daemon is
+killed in the place of the call. A try is: a daemon whose n-th call fails; mount; the script; the end, in order for odd numbers
+and by a kill for even ones; the mount on a healthy disk. Then must hold:
 
 - an operation that failed did nothing or all that it should (a write: a part of its bytes), and nothing else changed;
 - it stays so, where the disk did not die for ever: what showed after the failure, and what was done before and after it, shows
@@ -60,8 +59,9 @@ TREE = {
     "dir/sub/deeper": 60, "gone/x": 10, "gone/y": 20}
 # What an earlier mount left: all kinds of records, and what is on the disk.
 BEFORE = [
-    operation("write", "conf", 100, Data(20, 1000), 0), operation("unlink", "gone/x"), operation("rename", "third", "dir/third", 0),
-    operation("mkdir", "mine", 0o755), operation("write", "mine/own", 0, Data(21, 5000), CREATE), operation("chmod", "other", 0o640),
+    operation("write", "conf", 100, Data(20, 1000), 0), operation("unlink", "gone/x"),
+    operation("rename", "third", "dir/third", 0), operation("mkdir", "mine", 0o755),
+    operation("write", "mine/own", 0, Data(21, 5000), CREATE), operation("chmod", "other", 0o640),
     operation("rename", "gone", "dir/moved", 0), operation("symlink", "conf", "mine/link")]
 SCRIPT = [
     operation("write", "new", 0, Data(1, 5000), CREATE), operation("sync", "new", False), operation("chmod", "new", 0o600),
@@ -70,11 +70,13 @@ SCRIPT = [
     operation("write", "conf", 0, Data(3, 2000), APPEND), operation("truncate", "conf", 1000),
     operation("write", "big", 4096, Data(4, 100), 0),
     operation("chmod", "other", 0o600), operation("setxattr", "other", "user.a", Data(5, 30), 0),
-    operation("chown", "other", 1000, 1, True), operation("utime", "other", 0, 0, True), operation("removexattr", "other", "user.a"),
+    operation("chown", "other", 1000, 1, True), operation("utime", "other", 0, 0, True),
+    operation("removexattr", "other", "user.a"),
     operation("sync", "other", False), operation("sync", "", False),
     operation("chmod", "dir/sub", 0o700), operation("truncate", "dir/two", 3), operation("unlink", "dir/one"),
     operation("create", "dir/one", os.O_EXCL, 0o644),
-    operation("rename", "dir/third", "back", 0), operation("rename", "other", "dir/other", 0), operation("rename", "dir", "new dir", 0),
+    operation("rename", "dir/third", "back", 0), operation("rename", "other", "dir/other", 0),
+    operation("rename", "dir", "new dir", 0),
     operation("mkdir", "dir", 0o755), operation("write", "dir/fresh", 0, Data(6, 3000), CREATE),
     operation("rename", "new dir/sub", "dir/sub", 0), operation("rename", "conf", "mine/conf", 0),
     operation("rename", "new dir/two", "mine/own", 0), operation("rename", "big", "mine", RENAME_EXCHANGE),
@@ -88,14 +90,15 @@ SCRIPT = [
     operation("rename", "new dir", "dir/sub", 0), operation("unlink", "new")]
 # A rename back and forth, after which nothing is remembered.
 BACK = [
-    operation("rename", "dir", "e", 0), operation("write", "e/own", 0, Data(30, 3000), CREATE), operation("rename", "e", "dir", 0),
-    operation("unlink", "dir/own"), operation("unlink", "conf"), operation("write", "conf", 0, Data(31, 3000), CREATE)]
+    operation("rename", "dir", "e", 0), operation("write", "e/own", 0, Data(30, 3000), CREATE),
+    operation("rename", "e", "dir", 0), operation("unlink", "dir/own"), operation("unlink", "conf"), operation("write", "conf", 0, Data(31, 3000), CREATE)]
 # Makes the log so long that it is written anew, in the middle.
 LONG = [
     *(operation("setxattr", "conf", "user.a", Data(number, 700), 0) for number in range(600)), operation("unlink", "other"),
     operation("rename", "third", "dir/third", 0), operation("sync", "", False), operation("chmod", "big", 0o600)]
 # What is done before the failing calls, what is done with them, and the kinds of calls that fail, where not all do.
-SCRIPTS = {"everything": (BEFORE, SCRIPT, None), "back": ([], BACK, None), "long": ([], LONG, "sync,rename,create,open,truncate")}
+SCRIPTS = {
+    "everything": (BEFORE, SCRIPT, None), "back": ([], BACK, None), "long": ([], LONG, "sync,rename,create,open,truncate")}
 # What is done after the look at what is left, to see whether it is remembered.
 LATER = [operation("rename", "dir", "last", 0), operation("create", "dir", 0, 0o644)]
 
@@ -122,7 +125,8 @@ def differences(seen, expected, loose=()):
             lines.append(f"{path!r} has other bytes: {len(seen_bytes[path])}, not {len(expected_bytes[path])}")
     if not lines:
         one, other = groups(seen), groups(expected)
-        lines += [f"{sorted(each)} are one file" for each in one - other] + [f"{sorted(each)} are not one file" for each in other - one]
+        lines += [f"{sorted(each)} are one file" for each in one - other]
+        lines += [f"{sorted(each)} are not one file" for each in other - one]
     return lines
 
 
