@@ -28,7 +28,7 @@ def test_what_a_power_cut_leaves_is_a_moment_of_the_past(fuse, tmp_path, kind, t
 @pytest.mark.parametrize("scenario", upper_power_cut.SCENARIOS)
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_a_power_cut_after(fuse, tmp_path, kind, scenario):
-    check(tmp_path, kind=kind, jobs=1, scenario=scenario)
+    check(tmp_path, kind=kind, rounds=1, jobs=1, scenario=scenario)
 
 
 # The rule itself

@@ -90,6 +90,9 @@ SCENARIOS = {
         [*_LONG, operation("unlink", "other"), operation("sync", "", False)], "cut"),
     "a removal, then a long log, answered for": (
         [operation("unlink", "other"), *_LONG, operation("sync", "conf", False)], "cut"),
+    "a file of the tree is renamed, then the mode of another is set": (
+        [operation("write", "new", 0, Data(9, 3000), os.O_CREAT), _sync_all(), operation("rename", "conf", "moved", 0),
+         operation("chmod", "new", 0o600)], "log"),
     "two directories change places": (
         [*_MERGED, operation("mkdir", "mine", 0o755), operation("create", "mine/x", 0, 0o644), _sync_all(),
          operation("rename", "dir", "mine", RENAME_EXCHANGE)], "log"),
@@ -252,7 +255,9 @@ class Worker:
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", self.reference], check=True)
         self.disk = LoopDisk(self.directory, self.kind)
         if self.plan["scenario"]:
-            self._play(*SCENARIOS[self.plan["scenario"]], self._make_small_lower)
+            for _ in range(self.plan["rounds"]):
+                if self._play(*SCENARIOS[self.plan["scenario"]], self._make_small_lower):
+                    break
             return
         while self.number < self.plan["rounds"]:
             if self.plan["until"] and time.time() > self.plan["until"]:
@@ -413,7 +418,7 @@ class Worker:
         wanted = generator.randint(*self.OPERATIONS) * len(self.actors)
         if script is not None:
             self.actors[0].script = script
-            wanted = len(script)
+            wanted = len(script) - self.plan["early"]
         threads = [threading.Thread(target=actor.run) for actor in self.actors]
         if script is None and generator.random() < 0.7:
             threads.append(threading.Thread(target=self._weather, args=(random.Random(generator.random()),)))
@@ -426,7 +431,7 @@ class Worker:
                 deadline = time.monotonic() + HUNG_SECONDS
             elif time.monotonic() > deadline:
                 break
-        if script is None:
+        if script is None or self.plan["early"]:
             time.sleep(generator.choice((0, 0, 0.02)) * generator.random())
         kill_first = not self.is_plain and generator.random() < 0.25
         self._end(end, kill_first)
@@ -450,7 +455,7 @@ class Worker:
         if end in CUTS:
             self.disk.unmount()
             self.disk.mount()
-            if script is None and not self.is_plain and generator.random() < 0.25:
+            if not self.is_plain and (self.plan["cut_mounts"] or script is None and generator.random() < 0.25):
                 self.description += ", cut again at the mount"
                 self._cut_mount()
         self._mount()
@@ -536,7 +541,8 @@ VIOLATIONS = ("names", "attributes", "content", "forgotten", "hung", "errors")
 
 
 def run(
-        directory, *, kind, rounds=0, seconds=None, seed=1, jobs=2, threads=1, plain=False, shrink=False, end=None, scenario=None):
+        directory, *, kind, rounds=0, seconds=None, seed=1, jobs=2, threads=1, plain=False, shrink=False, end=None,
+        cut_mounts=False, early=0, scenario=None):
     """Does the rounds with `jobs` workers, for at most `seconds`. - Returns: counts and a list of what did not hold."""
     plans = []
     for index in range(jobs):
@@ -545,13 +551,13 @@ def run(
         plans.append({
             "directory": folder, "kind": kind, "rounds": (rounds + jobs - 1 - index) // jobs, "seed": f"{seed}-{index}",
             "until": time.time() + seconds if seconds else None, "threads": threads, "plain": plain, "shrink": shrink, "end": end,
-            "scenario": scenario})
+            "cut_mounts": cut_mounts, "early": early, "scenario": scenario})
     return run_workers(__file__, plans)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, help="default: 100, of a scenario one")
     parser.add_argument("--seconds", type=float, help="end after these, whatever --rounds says")
     parser.add_argument("--file-system", choices=("ext4", "xfs"), default="ext4")
     parser.add_argument("--seed", type=int, default=1)
@@ -560,6 +566,9 @@ def main():
     parser.add_argument("--plain", action="store_true", help="without mcfs")
     parser.add_argument("--shrink", action="store_true", help="look for the cause of each worker's first violation")
     parser.add_argument("--end", choices=(*CUTS, KILL), help="only this")
+    parser.add_argument("--cut-mounts", action="store_true", help="cut the power again at each mount after a cut")
+    parser.add_argument(
+        "--early", type=int, default=0, metavar="N", help="end a script while its last N operations are under way")
     parser.add_argument("--scenario", choices=SCENARIOS, help="this script, by one worker")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -570,9 +579,9 @@ def main():
         return 0
     with tempfile.TemporaryDirectory(prefix="mcfs-upper-cut-") as directory:
         counts, violations = run(
-            directory, kind=options.file_system, rounds=options.rounds, seconds=options.seconds, seed=options.seed,
+            directory, kind=options.file_system, rounds=options.rounds or (1 if options.scenario else 100), seconds=options.seconds, seed=options.seed,
             jobs=1 if options.scenario else options.jobs, threads=options.threads, plain=options.plain, shrink=options.shrink,
-            end=options.end, scenario=options.scenario)
+            end=options.end, cut_mounts=options.cut_mounts, early=options.early, scenario=options.scenario)
     for text in violations:
         print(text)
     print(f"{options.file_system}, seed {options.seed}: {counts['rounds']} rounds, {counts['operations']} operations, "
