@@ -39,6 +39,10 @@ def test_what_is_done_after_a_mount_finished_a_rename_is_remembered(fuse, capsys
     check(capsys, every=3, fault=["death"], script=["back"])
 
 
+def test_a_rename_that_the_disk_refuses_is_not_done_by_the_next_mount(fuse, capsys):
+    check(capsys, every=2, fault=["death"], script=["refused"])
+
+
 def test_a_log_of_another_version_is_refused_and_stays(fuse, mcfs, tmp_path, sample_tree):
     changes = tmp_path / "upper/.mcfs-upper/changes"
     changes.parent.mkdir(parents=True)

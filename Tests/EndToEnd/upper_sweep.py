@@ -96,9 +96,14 @@ BACK = [
 LONG = [
     *(operation("setxattr", "conf", "user.a", Data(number, 700), 0) for number in range(600)), operation("unlink", "other"),
     operation("rename", "third", "dir/third", 0), operation("sync", "", False), operation("chmod", "big", 0o600)]
+# The disk refuses a rename of which the log already knows.
+REFUSED = [
+    operation("write", "dir/own", 0, Data(32, 3000), CREATE), operation("unlink", "dir/one"), operation("mkdir", "full", 0o755),
+    operation("create", "full/x", 0, 0o644), operation("rename", "dir", "full", 0), operation("unlink", "conf")]
 # What is done before the failing calls, what is done with them, and the kinds of calls that fail, where not all do.
 SCRIPTS = {
-    "everything": (BEFORE, SCRIPT, None), "back": ([], BACK, None), "long": ([], LONG, "sync,rename,create,open,truncate")}
+    "everything": (BEFORE, SCRIPT, None), "back": ([], BACK, None), "refused": ([], REFUSED, None),
+    "long": ([], LONG, "sync,rename,create,open,truncate")}
 # What is done after the look at what is left, to see whether it is remembered.
 LATER = [operation("rename", "dir", "last", 0), operation("create", "dir", 0, 0o644)]
 
