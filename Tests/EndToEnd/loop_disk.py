@@ -21,6 +21,7 @@ SYNCED = 0
 LOG_FLUSHED = 1
 # Nothing is written.
 CUT = 2
+CUTS = {"synced": SYNCED, "log": LOG_FLUSHED, "cut": CUT}
 
 
 class LoopDisk:

@@ -169,9 +169,12 @@ class Tree:
     def _open(path, flags, mode=0o666):
         # A FIFO must not block, and what is in it does not count.
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, mode)
-        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        try:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ENXIO, "a FIFO")
+        except OSError:
             os.close(descriptor)
-            raise OSError(errno.ENXIO, "a FIFO")
+            raise
         return descriptor
 
     @contextlib.contextmanager

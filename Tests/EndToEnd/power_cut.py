@@ -40,9 +40,10 @@ import traceback
 import images
 import mcfs as mcfs_helper
 import trees
-from loop_disk import CUT, LOG_FLUSHED, SYNCED, LoopDisk
+from cut_workers import end_daemon, run_workers
+from loop_disk import CUTS, LoopDisk
 from servers import nginx
-from servers.process import RecordedProcess, die_with_parent, find
+from servers.process import RecordedProcess, find
 
 CHUNK = 64 << 10
 # After so many seconds the cache has written down what a reader was given: it does that every 5 s.
@@ -51,8 +52,7 @@ FLUSH_SECONDS = 7.5
 SOON_SECONDS = 3
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
-# How a round ends.
-CUTS = {"synced": SYNCED, "log": LOG_FLUSHED, "cut": CUT}
+# How a round ends, unless by one of CUTS.
 KILL, ORDERLY = "kill", "orderly"
 # What is done in it: nothing; reading what is local; anything; anything, and time for the cache to write it down.
 NOTHING, WARM, SHORT, SETTLED = "nothing", "warm", "short", "settled"
@@ -260,20 +260,7 @@ class Worker:
         self.cache_size = cache_size
 
     def _end_daemon(self, number):
-        """Also takes away its mount, living or dead."""
-        pids = self.mcfs.daemon_pids
-        if number == signal.SIGTERM and mcfs_helper.is_mounted(self.mountpoint):
-            self.mcfs.umount(self.mountpoint, timeout=60)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        while mcfs_helper.is_mounted(self.mountpoint):
-            subprocess.run(["umount", "-l", self.mountpoint], capture_output=True)
-        for pid in pids:
-            # Orphans are the first process's to bury.
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-        self.mcfs.wait_daemon_gone()
+        end_daemon(self.mcfs, self.mountpoint, number)
 
     def _start_daemon_on_failing_disk(self):
         """The daemon that a mount starts does not get our environment. The catalog's own files are SQLite's business; where all
@@ -550,38 +537,21 @@ VIOLATIONS = ("wrong", "forgotten", "misreported", "hung", "errors")
 
 def run(directory, *, kind, rounds=0, seconds=None, seed=1, jobs=6, scenario=()):
     """Does the rounds with `jobs` workers, for at most `seconds`. - Returns: counts and a list of what did not hold."""
-    counts, violations, processes = collections.Counter(), [], []
     faults = os.path.join(directory, "faults.so")
     subprocess.run(
         [shutil.which("cc") or find("clang"), "-O2", "-shared", "-fPIC", "-o", faults,
          os.path.join(mcfs_helper.ROOT, "Tests/Sweep/faults.c"), "-ldl"], check=True)
     with origins(os.path.join(directory, "origins-" + kind)) as (contents, references, environment):
-        try:
-            for index in range(jobs):
-                folder = os.path.join(directory, f"{kind}-{index}")
-                os.makedirs(folder)
-                plan = {
-                    "directory": folder, "contents": contents, "references": references, "environment": environment,
-                    "kind": kind, "faults": faults, "rounds": (rounds + jobs - 1 - index) // jobs, "seed": f"{seed}-{index}",
-                    "until": time.time() + seconds if seconds else None,
-                    "scenario": [dataclasses.asdict(each) for each in scenario]}
-                processes.append(subprocess.Popen(
-                    ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "private",
-                     sys.executable, os.path.abspath(__file__), "--worker", json.dumps(plan)],
-                    stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=die_with_parent))
-            for process in processes:
-                output = process.communicate()[0]
-                if process.returncode != 0:
-                    violations.append(f"a worker ended with {process.returncode}: {output}")
-                    continue
-                result = json.loads(output)
-                counts.update(result["counts"])
-                violations += result["violations"]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-    return counts, violations
+        plans = []
+        for index in range(jobs):
+            folder = os.path.join(directory, f"{kind}-{index}")
+            os.makedirs(folder)
+            plans.append({
+                "directory": folder, "contents": contents, "references": references, "environment": environment,
+                "kind": kind, "faults": faults, "rounds": (rounds + jobs - 1 - index) // jobs, "seed": f"{seed}-{index}",
+                "until": time.time() + seconds if seconds else None,
+                "scenario": [dataclasses.asdict(each) for each in scenario]})
+        return run_workers(__file__, plans)
 
 
 def main():

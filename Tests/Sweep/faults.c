@@ -5,7 +5,7 @@
    MCFS_FAULT_CALLS      names of calls that count, with commas (see `counts`); unset: all
    MCFS_FAULT_AT         the first that fails, from 1; 0 or unset: none
    MCFS_FAULT_FOREVER    1: all after it that count, too
-   MCFS_FAULT_ERRNO      what they fail with
+   MCFS_FAULT_ERRNO      what they fail with; negative: the signal that ends the process instead
    MCFS_FAULT_LOG        a file that gets a line for each that counts: its name, what it was made on, "!" where it failed */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -13,13 +13,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static const char *directory, *except, *calls;
@@ -69,6 +73,12 @@ static int fails(const char *name, int at, const char *path) {
     const char *inside;
     int error = errno;
     if (!directory || !is_counted(name)) return 0;
+    if (path && strncmp(path, "/proc/self/fd/", 14) == 0) {
+        /* What a descriptor leads to, or a name in it. */
+        char *rest;
+        at = (int)strtol(path + 14, &rest, 10);
+        path = *rest == '/' ? rest + 1 : NULL;
+    }
     if (!path || *path != '/') {
         snprintf(link, sizeof link, "/proc/self/fd/%d", at);
         ssize_t count = readlink(link, place, PATH_MAX);
@@ -84,7 +94,11 @@ static int fails(const char *name, int at, const char *path) {
     int is_failing = fails_at > 0 && (is_forever ? number >= fails_at : number == fails_at);
     if (log_descriptor >= 0) {
         int count = snprintf(line, sizeof line, "%s %s%s\n", name, inside, is_failing ? " !" : "");
-        if (write(log_descriptor, line, (size_t)count) < 0) abort();
+        if (syscall(SYS_write, log_descriptor, line, (size_t)count) < 0) abort();
+    }
+    if (is_failing && error_number < 0) {
+        kill(getpid(), -error_number);
+        for (;;) pause();
     }
     errno = is_failing ? error_number : error;
     return is_failing;
@@ -103,6 +117,10 @@ static void *real(const char *name) {
 
 CALL("pwrite", ssize_t, pwrite, (int fd, const void *bytes, size_t count, off_t offset), (fd, bytes, count, offset), fd, NULL)
 CALL("pwrite", ssize_t, pwrite64, (int fd, const void *bytes, size_t count, off64_t offset), (fd, bytes, count, offset), fd, NULL)
+CALL("write", ssize_t, write, (int fd, const void *bytes, size_t count), (fd, bytes, count), fd, NULL)
+CALL("write", ssize_t, pwritev, (int fd, const struct iovec *parts, int count, off_t offset), (fd, parts, count, offset), fd, NULL)
+CALL("write", ssize_t, pwritev64, (int fd, const struct iovec *parts, int count, off64_t offset), (fd, parts, count, offset), fd, NULL)
+CALL("copy", ssize_t, copy_file_range, (int from, off64_t *in, int to, off64_t *out, size_t count, unsigned flags), (from, in, to, out, count, flags), to, NULL)
 CALL("pread", ssize_t, pread, (int fd, void *bytes, size_t count, off_t offset), (fd, bytes, count, offset), fd, NULL)
 CALL("pread", ssize_t, pread64, (int fd, void *bytes, size_t count, off64_t offset), (fd, bytes, count, offset), fd, NULL)
 CALL("sync", int, fsync, (int fd), (fd), fd, NULL)
@@ -121,6 +139,17 @@ CALL("unlink", int, unlinkat, (int at, const char *path, int flags), (at, path, 
 CALL("unlink", int, unlink, (const char *path), (path), AT_FDCWD, path)
 CALL("mkdir", int, mkdirat, (int at, const char *path, mode_t mode), (at, path, mode), at, path)
 CALL("mkdir", int, mkdir, (const char *path, mode_t mode), (path, mode), AT_FDCWD, path)
+CALL("make", int, symlinkat, (const char *text, int at, const char *path), (text, at, path), at, path)
+CALL("make", int, mknodat, (int at, const char *path, mode_t mode, dev_t device), (at, path, mode, device), at, path)
+CALL("mode", int, chmod, (const char *path, mode_t mode), (path, mode), AT_FDCWD, path)
+CALL("mode", int, fchmod, (int fd, mode_t mode), (fd, mode), fd, NULL)
+CALL("mode", int, fchmodat, (int at, const char *path, mode_t mode, int flags), (at, path, mode, flags), at, path)
+CALL("owner", int, fchown, (int fd, uid_t user, gid_t group), (fd, user, group), fd, NULL)
+CALL("owner", int, fchownat, (int at, const char *path, uid_t user, gid_t group, int flags), (at, path, user, group, flags), at, path)
+CALL("attribute", int, setxattr, (const char *path, const char *name, const void *value, size_t size, int flags), (path, name, value, size, flags), AT_FDCWD, path)
+CALL("attribute", int, lsetxattr, (const char *path, const char *name, const void *value, size_t size, int flags), (path, name, value, size, flags), AT_FDCWD, path)
+CALL("attribute", int, removexattr, (const char *path, const char *name), (path, name), AT_FDCWD, path)
+CALL("attribute", int, lremovexattr, (const char *path, const char *name), (path, name), AT_FDCWD, path)
 CALL("stat", int, fstat, (int fd, struct stat *status), (fd, status), fd, NULL)
 CALL("stat", int, fstatat, (int at, const char *path, struct stat *status, int flags), (at, path, status, flags), at, path)
 CALL("stat", int, statx, (int at, const char *path, int flags, unsigned mask, struct statx *status), (at, path, flags, mask, status), at, path)
@@ -137,13 +166,14 @@ struct dirent64 *readdir64(DIR *stream) { return fails("list", dirfd(stream), NU
 #define OPEN(name, parameters, arguments, at) \
     int name parameters { \
         mode_t mode = 0; \
-        if (flags & (O_CREAT | __O_TMPFILE)) { \
+        int makes = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE; \
+        if (makes) { \
             va_list rest; \
             va_start(rest, flags); \
             mode = va_arg(rest, mode_t); \
             va_end(rest); \
         } \
-        return fails(flags & (O_CREAT | __O_TMPFILE) ? "create" : "open", at, path) ? -1 : REAL(name) arguments; \
+        return fails(makes ? "create" : "open", at, path) ? -1 : REAL(name) arguments; \
     }
 OPEN(openat, (int at, const char *path, int flags, ...), (at, path, flags, mode), at)
 OPEN(openat64, (int at, const char *path, int flags, ...), (at, path, flags, mode), at)

@@ -14,8 +14,9 @@ import tempfile
 
 # What can fail for lack of space.
 NEEDING_SPACE = "pwrite,create,mkdir,rename,truncate,allocate,sync"
+CALLS = "pwrite,pread,sync,truncate,allocate,rename,unlink,mkdir,stat,times,list,create,open"
 FAULTS = {
-    "EIO once": (errno.EIO, False, None), "EIO for ever": (errno.EIO, True, None),
+    "EIO once": (errno.EIO, False, CALLS), "EIO for ever": (errno.EIO, True, CALLS),
     "ENOSPC once": (errno.ENOSPC, False, NEEDING_SPACE), "ENOSPC for ever": (errno.ENOSPC, True, NEEDING_SPACE),
 }
 # The cache has a folder for each first byte of an identity: calls on the folders themselves are alike.
