@@ -127,7 +127,7 @@ extension Overlay {
                 let found = try checked(in: directory)
                 // Somebody was faster.
                 guard directory.folder === folder, folderOf(found) === below else { throw .stale }
-                if isDirectory { try checkEmpty(found) }
+                if isDirectory { try checkEmpty(found, looksAtDisk: false) }
                 let anchor = leave(found, Place(folder: folder, name: name))
                 try upper.remove(
                     name, in: folder, isOnDisk: found.isUpper, isDirectory: isDirectory,
@@ -180,7 +180,8 @@ extension Overlay {
                 guard from.folder === fromFolder, to.folder === toFolder,
                     isExchange || target.flatMap(folderOf) === below
                 else { throw .stale }
-                if !isExchange, let target, target.isDirectory(tree) { try checkEmpty(target) }
+                // Not left to the disk, which would say so after the rename is written down.
+                if !isExchange, let target, target.isDirectory(tree) { try checkEmpty(target, looksAtDisk: true) }
                 let oldPlace = Place(folder: fromFolder, name: name)
                 let newPlace = Place(folder: toFolder, name: newName)
                 let anchor = isExchange ? nil : target.map { leave($0, newPlace) }
@@ -293,7 +294,9 @@ extension Overlay {
         }
     }
 
-    private func checkEmpty(_ found: Found) throws(Errno) {
+    /// - Parameter looksAtDisk: else a directory of the upper that shows nothing of the tree is left to the disk, which looks
+    ///   when it goes.
+    private func checkEmpty(_ found: Found, looksAtDisk: Bool) throws(Errno) {
         let number =
             switch found {
             case .upper(let node, _): node.number
@@ -301,8 +304,7 @@ extension Overlay {
             }
         let directory = try directory(Node(number: number))
         if let folder = directory.folder {
-            // What nothing of the tree shows in is looked at by the disk when it goes.
-            if directory.lower == nil && folder.marks.isEmpty { return }
+            if !looksAtDisk && directory.lower == nil && folder.marks.isEmpty { return }
             if try !upper.entries(of: folder).isEmpty { throw .notEmpty }
             for case .redirect(let path) in folder.marks.values where tree.entry(at: path) != nil { throw .notEmpty }
         }

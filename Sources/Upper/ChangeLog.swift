@@ -406,18 +406,17 @@ final class ChangeLog: Sendable {
         do throws(Errno) { bytes = try Self.contents(of: Self.name, in: place) } catch {
             throw MCFSError(localIO: "read what the upper remembers", error)
         }
-        let log = try ChangeRecord.read(bytes)
+        var log = try ChangeRecord.read(bytes)
+        var isUnfinished = false
+        if case .rename(let rename) = log.records.last {
+            isUnfinished = true
+            do throws(Errno) { try rename.finish(root: root) } catch { log.records.removeLast() }
+        }
         for record in log.records { remembered.apply(record) }
         state.withLock { $0.place = place }
         alone.withLock { _ in
             for name in [Self.nameWhileCompacting, Self.nameWhileRecovering] { Self.unlink(name, in: place) }
             Self.clearWork(in: place)
-            var isUnfinished = false
-            if case .rename(let rename) = log.records.last {
-                // What is not there any more was moved by somebody else.
-                try? rename.finish(root: root)
-                isUnfinished = true
-            }
             let isKept = log.damagedLines == 0 || keepDamaged(bytes, lines: log.damagedLines, in: place)
             let live = remembered.records
             guard

@@ -324,7 +324,9 @@ extension Rename {
         }
     }
 
-    /// Does what a rename left undone when the daemon was killed.
+    /// Does what a rename left undone when the daemon was killed. What is not there any more was moved by then, or by
+    /// somebody else.
+    /// - Throws: what the disk says to it, as it would have said before: the rename never came to be.
     func finish(root: OwnedDescriptor) throws(Errno) {
         func locate(_ path: TreePath) throws(Errno) -> (OwnedDescriptor, [UInt8], stat?) {
             var folder = root
@@ -333,9 +335,9 @@ extension Rename {
             }
             return (folder, path.name, try? UpperObject.name(path.name, in: folder).status())
         }
-        guard needsUpper else { return }
-        let (fromFolder, fromName, fromStatus) = try locate(from)
-        let (toFolder, toName, toStatus) = try locate(to)
+        guard needsUpper, let (fromFolder, fromName, fromStatus) = try? locate(from),
+            let (toFolder, toName, toStatus) = try? locate(to)
+        else { return }
         if let inode = moves, fromStatus.map({ UInt64($0.st_ino) }) != inode { return }
         if let inode = movesBack ?? drops, toStatus.map({ UInt64($0.st_ino) }) != inode { return }
         try perform(

@@ -248,6 +248,21 @@ import Testing
         try with { upper in #expect(marks(upper) == ["gone": .whiteout]) }
     }
 
+    @Test("a rename that the disk refused, and that a kill kept from being taken back, never was")
+    func refusedRename() throws {
+        defer { clear() }
+        for folder in ["/dir", "/full", "/full/entry"] { mkdir(path + folder, 0o755) }
+        let attributes = try FileManager.default.attributesOfItem(atPath: path + "/dir")
+        var rename = Rename(from: Self.path("dir"), to: Self.path("full"))
+        rename.moves = try #require(attributes[.systemFileNumber] as? UInt64)
+        rename.fromMark = .whiteout
+        mkdir(path + "/.mcfs-upper", 0o700)
+        let records = [ChangeRecord.whiteout(Self.path("dir/one")), .rename(rename)]
+        try Data(ChangeRecord.firstLine + records.flatMap(\.line)).write(to: URL(fileURLWithPath: log))
+        for _ in 0..<2 { try with { upper in #expect(marks(upper) == ["dir/one": .whiteout]) } }
+        #expect(FileManager.default.fileExists(atPath: path + "/dir"))
+    }
+
     @Test("records that are appended while the log is written anew are in the new one")
     func compactionBesideChanges() throws {
         defer { clear() }
