@@ -5,6 +5,7 @@
 
 import argparse
 import contextlib
+import itertools
 import os
 import statistics
 import subprocess
@@ -12,6 +13,7 @@ import time
 
 import peers
 import small
+import upper
 from large import read
 from measure import LOADS, MIB, memory_of, run, settle, turns
 from stand import Mcfs, Stand
@@ -133,7 +135,80 @@ class Comparison:
                 self.show(f"open + read 4 KiB + close{load}", {side: own.seconds for side, own in series.items()}, "µs")
 
 
-ROWS = ("cold", "copy", "ordinary", "streaming", "opens")
+    @contextlib.contextmanager
+    def uppers(self):
+        """Side -> a directory of a mount that is written to; and fuse-overlayfs over the same."""
+        lower = self.stand.directory("lower")
+        with open(os.path.join(lower, "README"), "w") as file:
+            file.write("below\n")
+        with contextlib.ExitStack() as stack:
+            peer = stack.enter_context(peers.fuse_overlayfs(self.stand.directory("peer"), lower))
+            yield {side: stack.enter_context(self.mcfs(side)).mount(lower) for side in self.executables} | {
+                "fuse-overlayfs": peer.mountpoint}
+
+    def names(self):
+        """create + write 4 KiB + rename + unlink."""
+        command, count = upper.program(self.stand, "names", upper.NAMES), 2000
+        with self.uppers() as places:
+            numbers = itertools.count()
+
+            def work(place):
+                def prepare():
+                    directory = os.path.join(place, f"work{next(numbers)}")
+                    os.mkdir(directory)
+                    return lambda: upper.seconds_of(command, directory, str(count)) * 1e6 / count
+
+                return prepare
+
+            for load, busy in LOADS.items():
+                with busy():
+                    series = turns(4 * self.rounds, {side: work(place) for side, place in places.items()}, MIB)
+                self.show(
+                    f"create + write 4 KiB + rename + unlink{load}", {side: own.seconds for side, own in series.items()}, "µs")
+
+    def find(self):
+        """find over 10,000 files of the upper with their sizes, again and again."""
+        with self.uppers() as places:
+            for place in places.values():
+                for number in range(10_000):
+                    folder = os.path.join(place, f"folder{number // 100}")
+                    os.makedirs(folder, exist_ok=True)
+                    with open(os.path.join(folder, str(number)), "wb") as file:
+                        file.write(bytes(number % 100))
+
+            def work(place):
+                def prepare():
+                    # The kernel keeps some attributes for a second.
+                    time.sleep(1.1)
+                    return lambda: run(["find", place, "-size", "+1k"])
+
+                return prepare
+
+            for place in places.values():
+                run(["find", place, "-size", "+1k"])
+            series = turns(self.rounds, {side: work(place) for side, place in places.items()}, MIB)
+            self.show("find over 10,000 files of the upper", {side: own.seconds for side, own in series.items()}, "s")
+
+    def again(self):
+        """Files of the upper opened for reading and writing, and written to, again."""
+        with self.uppers() as places:
+            def seconds(place):
+                started = time.monotonic()
+                for number in range(2000):
+                    with open(os.path.join(place, f"again{number}"), "r+b", buffering=0) as file:
+                        file.write(b"x")
+                return time.monotonic() - started
+
+            for place in places.values():
+                for number in range(2000):
+                    with open(os.path.join(place, f"again{number}"), "wb") as file:
+                        file.write(bytes(4096))
+            series = turns(self.rounds, {
+                side: lambda place=place: lambda: seconds(place) for side, place in places.items()}, MIB)
+            self.show("2,000 files opened again and written to", {side: own.seconds for side, own in series.items()}, "s")
+
+
+ROWS = ("cold", "copy", "ordinary", "streaming", "opens", "names", "find", "again")
 
 
 def main():

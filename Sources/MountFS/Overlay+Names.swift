@@ -119,9 +119,15 @@ extension Overlay {
             return found
         }
         try changing { () throws(Errno) in
-            let seen = try looking(in: parent) { (directory) throws(Errno) in try checked(in: directory) }
-            let folder = try seen.isUpper ? makeFolder(parent) : folderToForgetIn(parent)
-            let below = folderOf(seen)
+            let folder: UpperFolder
+            var below: UpperFolder?
+            if !isDirectory, let known = try directory(parent).folder, known.isOnDisk {
+                folder = known
+            } else {
+                let seen = try looking(in: parent) { (directory) throws(Errno) in try checked(in: directory) }
+                folder = try seen.isUpper ? makeFolder(parent) : folderToForgetIn(parent)
+                below = folderOf(seen)
+            }
             try holding([folder] + (below.map { [$0] } ?? [])) { () throws(Errno) in
                 let directory = try directory(parent)
                 let found = try checked(in: directory)
@@ -162,10 +168,8 @@ extension Overlay {
             return (source, target)
         }
         return try changing { () throws(Errno) in
-            let seen = try looking(in: parent) { (from) throws(Errno) in
-                // The kernel keeps others from both directories; what is seen here is looked at again.
-                try checked(from, try directory(newParent))
-            }
+            // The kernel keeps others from both directories; what is seen here is looked at again.
+            let seen = try looking(in: parent) { (from) throws(Errno) in try checked(from, try directory(newParent)) }
             if let file = fileToCopy(seen.source) ?? (isExchange ? seen.target.flatMap(fileToCopy) : nil) {
                 return file
             }
@@ -177,6 +181,7 @@ extension Overlay {
                 let from = try directory(parent)
                 let to = try directory(newParent)
                 let (source, target) = try checked(from, to)
+                // Somebody was faster.
                 guard from.folder === fromFolder, to.folder === toFolder,
                     isExchange || target.flatMap(folderOf) === below
                 else { throw .stale }
