@@ -129,3 +129,21 @@ package struct UpperRequest: Codable, Sendable {
 
     package init(mountpoint: String) { self.mountpoint = mountpoint }
 }
+
+/// `POST /v1/upper/reset`.
+package struct UpperResetRequest: Codable, Sendable {
+    package var mountpoint: String
+    /// From the mountpoint; empty: all of it.
+    package var path: String
+    /// What was written goes, too.
+    package var all: Bool
+    /// Only tells what of the upper would go with `all`.
+    package var dryRun: Bool
+
+    package init(mountpoint: String, path: String, all: Bool, dryRun: Bool) {
+        self.mountpoint = mountpoint
+        self.path = path
+        self.all = all
+        self.dryRun = dryRun
+    }
+}

@@ -181,6 +181,27 @@ package struct Empty: Codable, Sendable {
     package init() {}
 }
 
+/// `mcfs upper reset --json`.
+package struct UpperReset: Codable, Sendable {
+    package var mountpoint: String
+    package var path: String
+    /// Names that had been removed, moved or replaced, and files that had looked different: forgotten.
+    package var reset: Int
+    /// Of the upper: gone; what would go, of a dry run.
+    package var files: Int
+    package var folders: Int
+    package var bytes: UInt64
+
+    package init(mountpoint: String, path: String, reset: Int, files: Int, folders: Int, bytes: UInt64) {
+        self.mountpoint = mountpoint
+        self.path = path
+        self.reset = reset
+        self.files = files
+        self.folders = folders
+        self.bytes = bytes
+    }
+}
+
 /// `mcfs upper list --json`: what was written over the tree.
 package struct UpperChanges: Codable, Sendable {
     package struct Change: Codable, Sendable {

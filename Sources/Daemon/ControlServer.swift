@@ -166,6 +166,12 @@ final class ControlServer: Sendable {
                     service.begin("upper-list", body.mountpoint) { _ throws(MCFSError) in
                         try service.upperChanges(body)
                     })
+            case (.POST, "/v1/upper/reset"):
+                let body: UpperResetRequest = try await decode(request)
+                return try await stream(
+                    service.begin("upper-reset", body.mountpoint) { _ throws(MCFSError) in
+                        try service.resetUpper(body)
+                    })
             case (.POST, "/v1/check"):
                 let body: KernelRequest = try await decode(request)
                 return try await stream(

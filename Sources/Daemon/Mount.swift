@@ -116,10 +116,16 @@ final class Mount: Sendable {
     var upperProblems: [String] { fileSystem.overlay?.upper.problems ?? [] }
 
     /// - Throws: `usage` for a mount that is read-only.
-    func upperChanges() throws(MCFSError) -> UpperChanges {
+    func overlay() throws(MCFSError) -> Overlay {
         guard let overlay = fileSystem.overlay else {
             throw MCFSError(.usage, "the mount at \(mountpoint) is read-only: it has no upper")
         }
+        return overlay
+    }
+
+    /// - Throws: `usage` for a mount that is read-only.
+    func upperChanges() throws(MCFSError) -> UpperChanges {
+        let overlay = try overlay()
         do throws(Errno) {
             return UpperChanges(
                 upper: overlay.upper.path,

@@ -248,6 +248,11 @@ final class MountService: Sendable {
         try mount(at: request.mountpoint).upperChanges()
     }
 
+    /// Goes back to the tree.
+    func resetUpper(_ request: UpperResetRequest) throws(MCFSError) -> UpperReset {
+        try mount(at: request.mountpoint).resetUpper(request)
+    }
+
     // MARK: Status
 
     /// Waits at most a second for the count of what is local.

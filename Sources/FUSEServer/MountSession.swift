@@ -130,6 +130,12 @@ package final class MountSession: Sendable {
         for directory in Set(names.map(\.directory)) { forgetPages(of: directory) }
     }
 
+    /// Makes the kernel look up names anew, and forget attributes, pages and listings of nodes. Waits as `forgetNames`.
+    package func forget(_ names: [(directory: Node, name: [UInt8])], _ nodes: Set<Node>) {
+        for (directory, name) in names { loop.forget(name, in: directory) }
+        for node in nodes { loop.forgetPages(of: node) }
+    }
+
     private static func resolve(_ mountpoint: String) throws(MCFSError) -> String {
         guard let path = realpath(mountpoint, nil) else {
             let error = Errno.current

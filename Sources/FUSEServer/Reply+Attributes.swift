@@ -94,6 +94,7 @@ extension fuse_entry_param {
     init(_ attributes: NodeAttributes, validity: Double) {
         self.init()
         ino = attributes.node.number
+        generation = attributes.generation
         attr = stat(attributes)
         attr_timeout = validity
         entry_timeout = Operations.validity

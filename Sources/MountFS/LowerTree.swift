@@ -23,6 +23,8 @@ final class LowerTree: Sendable {
     private let uses = RecentUses()
     private let metadata: Lock<[Tree.Index: LowerMetadata]> = Lock([:])
     private let hasMetadata = Atomic<Bool>(false)
+    private let generations: Lock<[Tree.Index: UInt64]> = Lock([:])
+    private let hasGenerations = Atomic<Bool>(false)
 
     init(
         tree: Tree, sources: TreeSources, store: any ContentStore, origin: String,
@@ -58,6 +60,7 @@ final class LowerTree: Sendable {
             size: attributes.size, blocks: attributes.size / 512 + (attributes.size % 512 == 0 ? 0 : 1),
             device: attributes.device, accessed: attributes.modified, modified: attributes.modified,
             changed: attributes.modified)
+        result.generation = generation(of: entry)
         if let metadata = metadata(of: entry) {
             result.permissions = metadata.permissions ?? result.permissions
             result.linkCount = metadata.linkCount ?? result.linkCount
@@ -70,6 +73,19 @@ final class LowerTree: Sendable {
         return result
     }
 
+    /// How often an entry has come back after it was removed.
+    func generation(of entry: Tree.Index) -> UInt64 {
+        guard hasGenerations.load(ordering: .acquiring) else { return 0 }
+        return generations.withLock { $0[entry] ?? 0 }
+    }
+
+    /// A directory that was removed is there again. The kernel makes nothing in one that it saw removed, and may still have it:
+    /// what it looks up from now on is another one.
+    func renew(_ directory: Tree.Index) {
+        generations.withLock { $0[directory, default: 0] += 1 }
+        hasGenerations.store(true, ordering: .releasing)
+    }
+
     // MARK: What was changed of files below
 
     /// The same for all names of a file. nil where nothing was changed.
@@ -77,6 +93,9 @@ final class LowerTree: Sendable {
         guard hasMetadata.load(ordering: .acquiring) else { return nil }
         return metadata.withLock { $0[tree.inode(of: entry)] }
     }
+
+    /// The entries that stand for files, and directories, of which something was changed.
+    var changedEntries: [Tree.Index] { metadata.withLock { Array($0.keys) } }
 
     /// Whether an entry has lost all its names and lives on for those who have it open.
     func isNameless(_ entry: Tree.Index) -> Bool { metadata(of: entry)?.linkCount == 0 }

@@ -25,6 +25,8 @@ package struct NodeAttributes: Sendable {
     package var changed: Timestamp
     /// Whether it stands in the upper.
     package var isUpper = false
+    /// Tells who has the number now from who had it before.
+    package var generation: UInt64 = 0
 }
 
 extension NodeAttributes.Kind {

@@ -226,7 +226,7 @@ extension Overlay {
         return places
     }
 
-    private func namesOfTree(_ entry: Tree.Index) -> [Tree.Index] {
+    func namesOfTree(_ entry: Tree.Index) -> [Tree.Index] {
         guard tree.attributes(of: entry).linkCount > 1 else { return [entry] }
         let inode = tree.inode(of: entry)
         return (0..<Tree.Index(tree.count)).filter { tree.inode(of: $0) == inode }

@@ -57,6 +57,11 @@ extension Overlay {
             if let copy { return .upper(copy) }
             return .upper(try openUpper(node, writes: writes))
         }
+        // The number was given back to the tree meanwhile.
+        if !NodeTable.isDynamic(node.number), nodes.node(node.number) !== node {
+            openFiles.release(node.number)
+            throw .stale
+        }
         if flags & O_TRUNC != 0, case .upper(let file) = opened {
             do throws(Errno) { try truncate(file, by: caller) } catch {
                 openFiles.release(node.number)

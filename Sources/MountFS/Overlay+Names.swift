@@ -330,7 +330,7 @@ extension Overlay {
     // MARK: Nodes that lose or change their names
 
     /// Holds what is about to lose a name, for those who have it open or stand in it.
-    private func leave(_ found: Found, _ place: Place) -> OwnedDescriptor? {
+    func leave(_ found: Found, _ place: Place) -> OwnedDescriptor? {
         guard case .upper(let node, _) = found else { return nil }
         // An open file, or a directory: it is held already.
         if case .upper(let held) = openFiles.known(node.number) { return held }
@@ -338,7 +338,7 @@ extension Overlay {
         return try? upper.object(place.name, in: place.folder).open(mcfs_o_path)
     }
 
-    private func left(_ found: Found, _ place: Place, _ anchor: OwnedDescriptor?) {
+    func left(_ found: Found, _ place: Place, _ anchor: OwnedDescriptor?) {
         switch found {
         case .upper(let node, let status):
             let state = node.now

@@ -27,7 +27,7 @@ package final class Overlay: MountedFiles {
     package let upper: UpperDirectory
     let lower: LowerTree
     let openFiles: OpenFiles
-    /// Held for reading by who changes something, for writing by who ends that.
+    /// Held for reading by who changes something, for writing by who ends that, or goes back to the tree.
     private let gate = ReadWriteLock()
     /// Held for reading while a file of the tree is being opened, for writing while it becomes one of the upper.
     let switching = ReadWriteLock()
@@ -89,13 +89,27 @@ package final class Overlay: MountedFiles {
         }
     }
 
+    /// Runs `body` while nobody else changes anything, unless the mount is over. Who looks goes on.
+    func changingAlone<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+        try gate.writing { () throws(Errno) in
+            if isClosed.load(ordering: .relaxed) { throw .notConnected }
+            return try body()
+        }
+    }
+
     /// Runs `body` with a directory while nobody changes names in it.
     func looking<Result>(
         in node: Node, _ body: (Directory) throws(Errno) -> Result
     ) throws(Errno) -> Result {
-        let directory = try directory(node)
-        guard let folder = directory.folder else { return try body(directory) }
-        return try folder.names.reading { () throws(Errno) in try body(try self.directory(node)) }
+        var directory = try directory(node)
+        while let folder = directory.folder {
+            let result = try folder.names.reading { () throws(Errno) -> Result? in
+                directory = try self.directory(node)
+                return directory.folder === folder ? try body(directory) : nil
+            }
+            if let result { return result }
+        }
+        return try body(directory)
     }
 
     /// Runs `body`, which changes names in the folders, while nobody else looks at names there.
@@ -379,6 +393,9 @@ package final class Overlay: MountedFiles {
     func attributes(of node: OverlayNode, _ status: stat) -> NodeAttributes {
         var attributes = NodeAttributes(status, node: Node(number: node.number), inode: node.inode)
         guard attributes.kind == .directory else { return attributes }
+        if let entry = attributes.node.entry(count: tree.count) {
+            attributes.generation = lower.generation(of: entry)
+        }
         let state = node.now
         // Subdirectories of the tree are not counted on the disk; 1 says "not known", as other file systems do.
         if state.shown != nil { attributes.linkCount = 1 }

@@ -243,6 +243,20 @@ final class NodeTable: Sendable {
     /// A file of the tree was copied under a new number, while the old one is still read.
     func keepInode(_ inode: UInt64, of identity: DiskIdentity) { state.withLock { $0.inodes[identity] = inode } }
 
+    /// The number is the tree's alone again, as if nothing had been known of the entry.
+    func drop(_ node: OverlayNode) {
+        let identity = node.now.identity
+        state.withLock { state in
+            if state.byNumber[node.number] === node { state.byNumber[node.number] = nil }
+            if let identity, state.byIdentity[identity] === node {
+                state.byIdentity[identity] = nil
+                state.inodes[identity] = nil
+            }
+        }
+    }
+
+    var all: [OverlayNode] { state.withLock { Array($0.byNumber.values) } }
+
     /// The kernel is told of a node once more. It is in the table afterwards, also where the kernel forgot it since it
     /// was found.
     func count(_ node: OverlayNode) {

@@ -22,7 +22,7 @@ package final class UpperDirectory: Sendable {
     /// Absolute, for messages and `status`.
     package let path: String
     package let device: UInt64
-    private let log: ChangeLog
+    let log: ChangeLog
     /// Open from before anything was mounted over it.
     package let directory: OwnedDescriptor
     private let openFolders = Lock<[UpperFolder]>([])
@@ -133,7 +133,7 @@ package final class UpperDirectory: Sendable {
     }
 
     /// The directory is gone.
-    private func forget(_ folder: UpperFolder) {
+    func forget(_ folder: UpperFolder) {
         folder.identity = nil
         closeDescriptor(of: folder)
         openFolders.withLock { open in

@@ -87,6 +87,9 @@ package final class UpperFolder: Sendable {
         return path
     }
 
+    /// Names of directories in it that something is known of.
+    package var knownNames: [[UInt8]] { state.withLock { Array($0.folders.keys) } }
+
     package func mark(_ name: [UInt8]) -> Mark? { state.withLock { $0.marks[name] } }
 
     func setMark(_ mark: Mark?, _ name: [UInt8]) { state.withLock { $0.marks[name] = mark } }
@@ -107,7 +110,8 @@ package final class UpperFolder: Sendable {
     func folder(at path: TreePath) -> UpperFolder { path.components.reduce(self) { $0.folder($1) } }
 
     /// Takes a directory out of its place. - Returns: nil where nothing is known of it.
-    func detach(_ name: [UInt8]) -> UpperFolder? {
+    @discardableResult
+    package func detach(_ name: [UInt8]) -> UpperFolder? {
         let folder = state.withLock { $0.folders.removeValue(forKey: name) }
         folder?.state.withLock { $0.parent = nil }
         return folder

@@ -6,7 +6,7 @@ internal import MCFSCore
 struct UpperCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "upper", abstract: "What was written over the tree of a mount.",
-        subcommands: [UpperListCommand.self])
+        subcommands: [UpperListCommand.self, UpperResetCommand.self])
 }
 
 struct UpperListCommand: ParsableCommand {

@@ -1,11 +1,15 @@
 """Writing into a mount: where it goes, what is remembered of the tree, and what `status` and `upper list` tell."""
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
+import pty
+import random
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import threading
@@ -133,6 +137,299 @@ def test_upper_list_tells_what_was_added_changed_and_removed(mcfs, lower, tmp_pa
     shown = mcfs.mount(lower, options=("--read-only",))
     mcfs.run("upper", "list", shown, code=mcfs_helper.USAGE)
     mcfs.run("upper", "list", tmp_path, code=mcfs_helper.NOT_FOUND)
+
+
+def snapshot(folder, name="", without=()):
+    """Names, types, modes, targets, bytes and times of files below a folder."""
+    found = {}
+    for entry in sorted(set(os.listdir(os.path.join(folder, name))) - set(without)):
+        inner = os.path.join(name, entry)
+        path = os.path.join(folder, inner)
+        status = os.lstat(path)
+        found[inner] = [oct(status.st_mode), status.st_nlink if stat.S_ISREG(status.st_mode) else 0]
+        if stat.S_ISDIR(status.st_mode):
+            found.update(snapshot(folder, inner))
+        else:
+            found[inner].append(os.readlink(path) if os.path.islink(path) else read(path))
+            found[inner].append(status.st_mtime_ns)
+    return found
+
+
+def reset(mcfs, mountpoint, *arguments, **run):
+    return mcfs.run("upper", "reset", mountpoint, *arguments, json=True, **run).json
+
+
+def remounted(mcfs, mountpoint, *sources, options=()):
+    mcfs.umount(mountpoint)
+    return mcfs.mount(*sources, at=mountpoint, options=options)
+
+
+def test_a_reset_goes_back_to_the_tree_and_keeps_what_was_written(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    options = ("--upper", upper)
+    mountpoint = mcfs.mount(lower, options=options)
+    before = snapshot(mountpoint)
+    assert mcfs.run("upper", "reset", mountpoint).stdout.strip() == "nothing to reset"
+    os.chmod(f"{mountpoint}/weights.safetensors", 0o600)
+    os.setxattr(f"{mountpoint}/weights.safetensors", "user.note", b"gone")
+    os.utime(f"{mountpoint}/a/other.txt", (5, 5))
+    os.rename(f"{mountpoint}/a/other.txt", f"{mountpoint}/moved.txt")
+    os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
+    os.unlink(f"{mountpoint}/z/b/c.txt")
+    os.rmdir(f"{mountpoint}/z/b")
+    os.unlink(f"{mountpoint}/z/config.json")
+    os.unlink(f"{mountpoint}/link")
+    told = reset(mcfs, mountpoint)
+    assert told["reset"] > 5 and told["files"] == 0
+    assert snapshot(mountpoint) == before and changes(mcfs, mountpoint) == {}
+    assert os.listxattr(f"{mountpoint}/weights.safetensors") == []
+    assert not os.path.exists(f"{mountpoint}/z") and not os.path.exists(f"{mountpoint}/moved.txt")
+    assert reset(mcfs, mountpoint)["reset"] == 0
+    remounted(mcfs, mountpoint, lower, options=options)
+    assert snapshot(mountpoint) == before
+    # What was written stays, where it was written, and goes before the tree's.
+    shutil.rmtree(f"{mountpoint}/a")
+    os.mkdir(f"{mountpoint}/a")
+    write(f"{mountpoint}/a/new", b"new")
+    os.mkdir(f"{mountpoint}/a/b")
+    write(f"{mountpoint}/a/b/c.txt", b"mine")
+    write(f"{mountpoint}/config.json", b"changed")
+    os.rename(f"{mountpoint}/config.json", f"{mountpoint}/written.json")
+    os.unlink(f"{mountpoint}/link")
+    assert reset(mcfs, mountpoint)["files"] == 0
+
+    def check():
+        assert read(f"{mountpoint}/a/new") == b"new" and read(f"{mountpoint}/a/b/c.txt") == b"mine"
+        assert read(f"{mountpoint}/written.json") == b"changed" and read(f"{mountpoint}/config.json") == b"{}\n"
+        assert read(f"{mountpoint}/a/config.json") == b"{}\n" and read(f"{mountpoint}/a/other.txt") == b"other\n"
+        assert read(f"{mountpoint}/link") == b"{}\n"
+        assert set(changes(mcfs, mountpoint)) == {"a/new", "a/b/c.txt", "written.json"}
+
+    check()
+    remounted(mcfs, mountpoint, lower, options=options)
+    check()
+    os.unlink(f"{mountpoint}/a/other.txt")
+    told = reset(mcfs, mountpoint, "--all", "-y")
+    assert told["reset"] == 1 and told["files"] == 3 and told["bytes"] == 14
+    assert snapshot(mountpoint) == before and changes(mcfs, mountpoint) == {}
+    mcfs.umount(mountpoint)
+    assert os.listdir(upper) == []
+    mcfs.mount(lower, at=mountpoint, options=options)
+    assert snapshot(mountpoint) == before
+
+
+def test_a_reset_of_a_path_leaves_the_rest(mcfs, lower, tmp_path):
+    mountpoint = mcfs.mount(lower)
+    before = snapshot(mountpoint)
+    os.unlink(f"{mountpoint}/link")
+    os.unlink(f"{mountpoint}/a/b/c.txt")
+    os.chmod(f"{mountpoint}/a/other.txt", 0o600)
+    os.chmod(f"{mountpoint}/weights.safetensors", 0o600)
+    write(f"{mountpoint}/a/new", b"new")
+    write(f"{mountpoint}/new", b"new")
+    reset(mcfs, mountpoint, "a/b")
+    assert read(f"{mountpoint}/a/b/c.txt") == b"deep\n" and os.stat(f"{mountpoint}/a/other.txt").st_mode & 0o777 == 0o600
+    reset(mcfs, mountpoint, f"{mountpoint}/a", "--all", "-y")
+    assert {name: what for name, what in snapshot(mountpoint).items() if name.startswith("a/")} == \
+        {name: what for name, what in before.items() if name.startswith("a/")}
+    assert set(changes(mcfs, mountpoint)) == {"link", "new", "weights.safetensors"}
+    # Something that was moved into the path goes back to a place outside of it, which is free again.
+    os.rename(f"{mountpoint}/weights.safetensors", f"{mountpoint}/a/b/w")
+    reset(mcfs, mountpoint, "a/b")
+    assert os.listdir(f"{mountpoint}/a/b") == ["c.txt"] and os.path.exists(f"{mountpoint}/weights.safetensors")
+    # And what was moved out of it is back, and nowhere else.
+    os.rename(f"{mountpoint}/a/b", f"{mountpoint}/out")
+    write(f"{mountpoint}/out/mine", b"mine")
+    reset(mcfs, mountpoint, "a/b")
+    assert os.listdir(f"{mountpoint}/a/b") == ["c.txt"] and os.listdir(f"{mountpoint}/out") == ["mine"]
+    mcfs.run("upper", "reset", mountpoint, "nowhere", code=mcfs_helper.NOT_FOUND)
+    shutil.rmtree(f"{mountpoint}/a")
+    mcfs.run("upper", "reset", mountpoint, "a/b", code=mcfs_helper.NOT_FOUND)
+    reset(mcfs, mountpoint, "a")
+    assert read(f"{mountpoint}/a/b/c.txt") == b"deep\n"
+    remounted(mcfs, mountpoint, lower)
+    assert set(changes(mcfs, mountpoint)) == {"link", "new", "out", "out/mine"}
+    reset(mcfs, mountpoint, "--all", "-y")
+    assert snapshot(mountpoint) == before
+    shown = mcfs.mount(lower, options=("--read-only",))
+    mcfs.run("upper", "reset", shown, code=mcfs_helper.USAGE)
+    mcfs.run("upper", "reset", tmp_path, code=mcfs_helper.NOT_FOUND)
+
+
+def change_at_random(mountpoint, dice):
+    folders, files = [""], []
+    for path, inner, names in os.walk(mountpoint):
+        folders += [os.path.relpath(os.path.join(path, name), mountpoint) for name in inner]
+        files += [os.path.relpath(os.path.join(path, name), mountpoint) for name in names]
+    target = os.path.join(mountpoint, dice.choice(folders), dice.choice("abcxyz") + dice.choice(["", ".txt"]))
+    source = os.path.join(mountpoint, dice.choice(folders + files))
+    try:
+        match dice.randrange(8):
+            case 0 | 1 | 2:
+                os.rename(source, target)
+            case 3 if os.path.isdir(source) and source != f"{mountpoint}/":
+                shutil.rmtree(source)
+            case 4:
+                os.chmod(source, 0o700)
+            case 5:
+                os.mkdir(target)
+            case 6:
+                write(dice.choice([source, target]), b"written", "ab")
+            case _:
+                os.unlink(source)
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_resets_of_random_changes_lose_nothing_of_the_tree(mcfs, lower, seed):
+    for name in ("p/q/r.txt", "p/q/s/t.txt", "p/u.txt", "x/y/z.txt"):
+        trees.write(f"{lower}/{name}", name.encode())
+    mountpoint = mcfs.mount(lower)
+    dice = random.Random(seed)
+    before = snapshot(mountpoint)
+
+    for _ in range(12):
+        for _ in range(dice.randrange(1, 12)):
+            change_at_random(mountpoint, dice)
+        told = list(changes(mcfs, mountpoint))
+        if told and dice.random() < 0.7:
+            # Part of it. A file of a folder that was moved is told where the tree has it: nothing may be there.
+            path = dice.choice(told)
+            result = mcfs.run("upper", "reset", mountpoint, dice.choice([path, os.path.dirname(path)]),
+                              *dice.choice([(), ("--all", "-y")]), code=None)
+            assert result.code in (mcfs_helper.DONE, mcfs_helper.NOT_FOUND), result
+        elif dice.random() < 0.5:
+            written = {path: read(f"{mountpoint}/{path}") for path, change in changes(mcfs, mountpoint).items()
+                       if change["type"] == "file" and change["change"] != "removed" and not change.get("from")
+                       and not change.get("metadataOnly")}
+            reset(mcfs, mountpoint)
+            assert {path: read(f"{mountpoint}/{path}") for path in written} == written
+            assert {change["change"] for change in changes(mcfs, mountpoint).values()} <= {"added", "changed"}
+            assert not [change for change in changes(mcfs, mountpoint).values() if change.get("from")]
+        else:
+            reset(mcfs, mountpoint, "--all", "-y")
+            assert snapshot(mountpoint) == before
+        shown, told = snapshot(mountpoint), changes(mcfs, mountpoint)
+        remounted(mcfs, mountpoint, lower)
+        assert snapshot(mountpoint) == shown and changes(mcfs, mountpoint) == told
+    reset(mcfs, mountpoint, "--all", "-y")
+    assert snapshot(mountpoint) == before
+
+
+def on_terminal(command, answer, environment):
+    """Runs a command on a terminal that answers its question. - Returns: its exit status, and what it said."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, environment)
+    said = b""
+    os.write(terminal, answer)
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        said += part
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode()
+
+
+def test_a_reset_asks_before_it_removes_what_was_written(mcfs, lower):
+    mountpoint = mcfs.mount(lower)
+    # Nothing is there to ask about.
+    mcfs.run("upper", "reset", mountpoint, "--all")
+    write(f"{mountpoint}/new", b"12345")
+    mcfs.run("upper", "reset", mountpoint, "--all", code=mcfs_helper.USAGE, input="y\n")
+    command = mcfs.command("upper", "reset", mountpoint, "--all")
+    code, said = on_terminal(command, b"n\n", mcfs.environment)
+    assert code == 1 and "1 file with 5 B" in said and os.path.exists(f"{mountpoint}/new")
+    code, said = on_terminal(command, b"y\n", mcfs.environment)
+    assert code == 0 and not os.path.exists(f"{mountpoint}/new")
+
+
+def test_open_files_go_on_over_a_reset(mcfs, lower):
+    mountpoint = mcfs.mount(lower)
+    before = snapshot(mountpoint)
+    path = f"{mountpoint}/weights.safetensors"
+    standing = os.open(f"{mountpoint}/a", os.O_RDONLY)
+    with open(path, "rb") as reader, open(f"{mountpoint}/new", "w+b") as writer:
+        assert reader.read(1000) == trees.seeded(1, BIG)[:1000]
+        os.unlink(path)
+        os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
+        writer.write(b"written")
+        writer.flush()
+        reset(mcfs, mountpoint, "--all", "-y")
+        assert snapshot(mountpoint) == before
+        assert reader.read() == trees.seeded(1, BIG)[1000:]
+        writer.write(b" more")
+        writer.flush()
+        writer.seek(0)
+        assert writer.read() == b"written more" and os.fstat(writer.fileno()).st_nlink == 0
+        assert sorted(os.listdir(standing)) == ["b", "config.json", "other.txt"]
+        write(f"{mountpoint}/new", b"another")
+        assert os.fstat(writer.fileno()).st_size == 12
+    os.unlink(f"{mountpoint}/new")
+    # The kernel makes nothing in a directory that it saw removed, and knows it for as long as somebody has it open.
+    shutil.rmtree(f"{mountpoint}/a")
+    reset(mcfs, mountpoint)
+    assert snapshot(mountpoint) == before
+    with pytest.raises(OSError) as failed:
+        os.listdir(standing)
+    assert failed.value.errno == errno.EIO
+    write(f"{mountpoint}/a/b/new", b"new")
+    assert sorted(os.listdir(f"{mountpoint}/a/b")) == ["c.txt", "new"]
+    os.unlink(f"{mountpoint}/a/b/new")
+    os.close(standing)
+    # A file of the tree that is being written to holds its place.
+    with open(f"{mountpoint}/a/other.txt", "ab") as writer:
+        writer.write(b"x")
+        writer.flush()
+        failed = mcfs.run("upper", "reset", mountpoint, "--all", "-y", code=mcfs_helper.CANNOT_CREATE)
+        assert "other.txt" in failed.stderr and read(f"{mountpoint}/a/other.txt") == b"other\nx"
+    reset(mcfs, mountpoint, "--all", "-y")
+    assert snapshot(mountpoint) == before
+
+
+def test_a_reset_and_writers_do_not_disturb_each_other(mcfs, lower):
+    mountpoint = mcfs.mount(lower)
+    before = snapshot(mountpoint)
+    os.mkdir(f"{mountpoint}/busy")
+    end, problems, done = threading.Event(), [], []
+
+    def work(number):
+        try:
+            while not end.is_set():
+                name = f"{mountpoint}/busy/{number}.{len(done)}"
+                write(name, b"x" * 5000)
+                os.rename(name, f"{name}.new")
+                assert read(f"{name}.new") == b"x" * 5000
+                os.unlink(f"{name}.new")
+                done.append(name)
+        except BaseException as problem:
+            problems.append(problem)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    try:
+        for round in range(15):
+            os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
+            write(f"{mountpoint}/z/{round}", b"mine")
+            os.unlink(f"{mountpoint}/z/other.txt")
+            os.mkdir(f"{mountpoint}/a")
+            for path in ("a", "z"):
+                reset(mcfs, mountpoint, path, "--all", "-y")
+            assert snapshot(mountpoint, without=["busy"]) == before
+    finally:
+        end.set()
+        for worker in workers:
+            worker.join()
+    assert not problems and len(done) > 10
+    reset(mcfs, mountpoint, "--all", "-y")
+    assert snapshot(mountpoint) == before
 
 
 def test_owner_mode_times_and_attributes_change_without_a_copy(mcfs, lower, tmp_path):
