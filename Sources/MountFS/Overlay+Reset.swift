@@ -71,10 +71,7 @@ extension Overlay {
             records += remembered.keys.filter { tree.entry(at: $0) == nil }.map { ($0, LowerMetadata()) }
         }
         if plan.cleared.isEmpty && metadata.isEmpty && records.isEmpty { return }
-        var numbers: [ObjectIdentifier: [UInt64]] = [:]
-        for node in nodes.all {
-            if let folder = node.now.folder { numbers[ObjectIdentifier(folder), default: []].append(node.number) }
-        }
+        let numbers = numbersOfFolders
         for place in plan.cleared.keys {
             for number in known(place.parent).flatMap({ numbers[ObjectIdentifier($0)] }) ?? [] {
                 reset.names.append((Node(number: number), place.name))
@@ -87,7 +84,7 @@ extension Overlay {
             lower.setMetadata(value, of: entry)
             reset.nodes.insert(Node(entry: entry))
         }
-        for node in vacated { vacate(node, &reset) }
+        for node in vacated { vacate(node, numbers, &reset) }
         try settleDirectories(numbers, &reset)
         for node in nodes.all {
             guard let entry = Node(number: node.number).entry(count: tree.count) else { continue }
@@ -142,18 +139,27 @@ extension Overlay {
     }
 
     /// What has the number of an entry of the tree gets another one when it is looked up.
-    private func vacate(_ node: OverlayNode, _ reset: inout Reset) {
+    ///
+    /// - Parameter numbers: those of the folders' directories.
+    private func vacate(_ node: OverlayNode, _ numbers: [ObjectIdentifier: [UInt64]], _ reset: inout Reset) {
         if case .upperFile(let file) = node.now {
-            for place in file.places { note(place, &reset) }
+            for place in file.places {
+                for number in numbers[ObjectIdentifier(place.folder)] ?? [] {
+                    reset.names.append((Node(number: number), place.name))
+                }
+            }
         }
         nodes.drop(node)
         reset.nodes.insert(Node(number: node.number))
     }
 
-    private func note(_ place: Place, _ reset: inout Reset) {
-        for node in nodes.all where node.now.folder === place.folder {
-            reset.names.append((Node(number: node.number), place.name))
+    /// The numbers of the directories of all folders.
+    private var numbersOfFolders: [ObjectIdentifier: [UInt64]] {
+        var numbers: [ObjectIdentifier: [UInt64]] = [:]
+        for node in nodes.all {
+            if let folder = node.now.folder { numbers[ObjectIdentifier(folder), default: []].append(node.number) }
         }
+        return numbers
     }
 
     /// The folder of a path; nil where nothing is known of it.
@@ -347,14 +353,18 @@ extension Overlay {
             shows != nil || dropsWritten, folder.marks.isEmpty, try upper.entries(of: folder).isEmpty
         else { return false }
         if let shows {
-            try upper.removeDirectory(name, in: parentFolder)
+            try keepingTimes(of: parentFolder) { () throws(Errno) in
+                try upper.removeDirectory(name, in: parentFolder)
+            }
             nodes.forget(identity)
             node.become(.treeDirectory(shows, folder: folder, parent: parent.number))
         } else {
             let found = Found.upper(node, try status(of: node))
             let place = Place(folder: parentFolder, name: name)
             let anchor = leave(found, place)
-            try upper.remove(name, in: parentFolder, isOnDisk: true, isDirectory: true, mark: nil)
+            try keepingTimes(of: parentFolder) { () throws(Errno) in
+                try upper.remove(name, in: parentFolder, isOnDisk: true, isDirectory: true, mark: nil)
+            }
             left(found, place, anchor)
         }
         return true
@@ -377,11 +387,14 @@ extension Overlay {
         let found = Found.upper(node, status)
         let place = Place(folder: folder, name: name)
         let anchor = leave(found, place)
-        try upper.remove(name, in: folder, isOnDisk: true, isDirectory: false, mark: nil)
+        try keepingTimes(of: folder) { () throws(Errno) in
+            try upper.remove(name, in: folder, isOnDisk: true, isDirectory: false, mark: nil)
+        }
         left(found, place, anchor)
         for node in numbered {
             switch node.now {
-            case .upperFile, .movedFile(nil), .removedDirectory: vacate(node, &reset)
+            case .upperFile(let file): vacate(node, file.places.isEmpty ? [:] : numbersOfFolders, &reset)
+            case .movedFile(nil), .removedDirectory: vacate(node, [:], &reset)
             case .movedFile, .treeDirectory, .upperDirectory: break
             }
         }
