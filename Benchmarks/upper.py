@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import peers
 from measure import LOADS, MIB, Series, drop_names, drop_page_cache, fuse_requests, run, turns
@@ -314,6 +315,29 @@ def lookups(stand):
                 seconds=details(result))
 
 
+def links(stand):
+    """Names for one file, as many as ext4 allows."""
+    count = stand.few(64_990)
+
+    def seconds(side):
+        directory = side.new_directory()
+        file = os.path.join(directory, "file")
+        with open(file, "w"):
+            pass
+        started = time.monotonic()
+        for number in range(count):
+            os.link(file, os.path.join(directory, str(number)))
+        linked = time.monotonic() - started
+        shutil.rmtree(directory)
+        return linked
+
+    with sides(stand, PLAIN, OWN) as all_sides:
+        plain, own = (seconds(all_sides[name]) for name in (PLAIN, OWN))
+    stand.row(
+        f"{count:,} names for one file", f"mcfs {own:.1f} s; ext4 {plain:.1f} s", "<= 2 x the time of ext4 + 5 s", own <= 2 * plain + 5,
+        seconds={"mcfs": own, "ext4": plain})
+
+
 def blocks(stand):
     """Writes of 4 KiB all over an open file."""
     size, count = 64 * MIB, stand.few(50_000)
@@ -368,4 +392,5 @@ def copy_up(stand):
         ratio=ratio, seconds=details(result))
 
 
-ROWS = {"write": write, "names": names, "triton": triton, "lookups": lookups, "blocks": blocks, "copy-up": copy_up}
+ROWS = {
+    "write": write, "names": names, "triton": triton, "lookups": lookups, "links": links, "blocks": blocks, "copy-up": copy_up}

@@ -341,16 +341,15 @@ extension Overlay {
     func left(_ found: Found, _ place: Place, _ anchor: OwnedDescriptor?) {
         switch found {
         case .upper(let node, let status):
-            let state = node.now
-            if state.isDirectory {
-                node.become(.removedDirectory(state.identity, anchor: anchor, parent: state.parent ?? node.number))
-            } else {
-                node.updateFile { file in
-                    file.places.remove(place)
-                    if file.places.isEmpty { file.anchor = anchor }
-                }
+            let isFile: Void? = node.updateFile { file in
+                file.places.remove(place)
+                if file.places.isEmpty { file.anchor = anchor }
             }
-            if state.isDirectory || status.st_nlink <= 1 { nodes.forget(DiskIdentity(status)) }
+            if isFile == nil {
+                let state = node.now
+                node.become(.removedDirectory(state.identity, anchor: anchor, parent: state.parent ?? node.number))
+            }
+            if isFile == nil || status.st_nlink <= 1 { nodes.forget(DiskIdentity(status)) }
         case .lower(let entry, let node):
             if tree.attributes(of: entry).kind == .directory {
                 let parent = node?.now.parent ?? Node.root.number
@@ -381,13 +380,11 @@ extension Overlay {
     private func moved(_ found: Found, from: Place, to: Place, parent: UInt64) {
         switch found {
         case .upper(let node, _):
-            guard case .upperDirectory(let identity, _, let shows, _) = node.now else {
-                node.updateFile { file in
-                    file.places.remove(from)
-                    file.places.insert(to)
-                }
-                return
+            let isFile: Void? = node.updateFile { file in
+                file.places.remove(from)
+                file.places.insert(to)
             }
+            guard isFile == nil, case .upperDirectory(let identity, _, let shows, _) = node.now else { return }
             // What is remembered below has moved along; where nothing was known, the place is new.
             let folder = to.folder.folder(to.name)
             folder.identity = identity
