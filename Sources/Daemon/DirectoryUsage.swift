@@ -8,12 +8,12 @@ package enum DirectoryUsage {
         walk(path)
     }
 
-    /// Of a directory that may have something mounted over it.
-    package static func bytes(of directory: OwnedDescriptor) -> UInt64 {
-        walk("/proc/self/fd/\(directory.rawValue)")
+    /// Of a directory that may have something mounted over it; `hidden`: a name in it that does not count.
+    package static func bytes(of directory: OwnedDescriptor, but hidden: String) -> UInt64 {
+        walk("/proc/self/fd/\(directory.rawValue)", but: hidden)
     }
 
-    private static func walk(_ path: String) -> UInt64 {
+    private static func walk(_ path: String, but hidden: String? = nil) -> UInt64 {
         var total: UInt64 = 0
         var pending = [path]
         while let directory = pending.popLast() {
@@ -23,7 +23,7 @@ package enum DirectoryUsage {
                 let name = withUnsafePointer(to: &entry.pointee.d_name) {
                     $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
                 }
-                if name == "." || name == ".." { continue }
+                if name == "." || name == ".." || name == hidden && directory == path { continue }
                 var status = stat()
                 guard lstat(directory + "/" + name, &status) == 0 else { continue }
                 if status.st_mode & S_IFMT == S_IFDIR {

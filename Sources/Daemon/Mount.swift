@@ -101,7 +101,11 @@ final class Mount: Sendable {
             mountpoint: mountpoint,
             state: request.offline ? .offline : problem == nil ? .ready : .degraded,
             upper: fileSystem.overlay?.upper.path,
-            upperBytes: fileSystem.overlay.map { DirectoryUsage.bytes(of: $0.upper.directory) },
+            upperBytes: fileSystem.overlay.map {
+                // What is written, not the room that is kept for what is remembered.
+                DirectoryUsage.bytes(
+                    of: $0.upper.directory, but: String(decoding: UpperDirectory.hiddenName, as: UTF8.self))
+            },
             references: zip(references, residencies).map { loaded, residency in
                 let local = cache.map(residency.local(in:))
                 return MountStatus.Reference(

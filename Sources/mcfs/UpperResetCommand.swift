@@ -8,8 +8,8 @@ struct UpperResetCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "reset", abstract: "Go back to the tree.",
         discussion: """
-            What was deleted, renamed or replaced shows again as and where the tree has it, and files of the tree have the
-            owner, mode, times and attributes that they had. Files that were written stay, and go before the tree's; with
+            What was deleted, renamed or replaced shows again as and where the tree has it, and files of the tree have the \
+            owner, mode, times and attributes that they had. Files that were written stay, and go before the tree's; with \
             --all they go, too. Can be run beside programs that use the mount.
             """)
 
