@@ -149,7 +149,8 @@ final class ChangeLog: Sendable {
     /// What was appended did not come to pass. Takes no space, so it goes well on a full disk.
     private func takeBack(to begin: off_t) {
         state.withLock { state in
-            guard let file = state.file, !state.isSuspect else { return }
+            guard let file = state.file else { return }
+            // Also where the disk has refused it: until it is written anew, a mount may read it.
             Self.cut(&state, file, to: begin)
             // The disk may have what was cut off.
             state.appended += 1
@@ -246,11 +247,14 @@ final class ChangeLog: Sendable {
         }
         do throws(Errno) {
             let anew = try write(records, to: Self.nameWhileCompacting)
-            try syncing.withLock { _ throws(Errno) in
-                try state.withLock { state throws(Errno) in
-                    guard let old, old === state.file, !state.isClosed, !state.isSuspect else { throw .io }
-                    try Self.copy(old, from: end, to: state.end, behind: anew)
-                    try replace(&state, with: anew, Self.nameWhileCompacting)
+            // While no record waits for the disk to follow: it may have to be cut off again.
+            try alone.withLock { _ throws(Errno) in
+                try syncing.withLock { _ throws(Errno) in
+                    try state.withLock { state throws(Errno) in
+                        guard let old, old === state.file, !state.isClosed, !state.isSuspect else { throw .io }
+                        try Self.copy(old, from: end, to: state.end, behind: anew)
+                        try replace(&state, with: anew, Self.nameWhileCompacting)
+                    }
                 }
             }
         } catch {
@@ -372,7 +376,7 @@ final class ChangeLog: Sendable {
         state.withLock { $0.isClosed = true }
         compacting.withLock { $0.take() }?.join()
         alone.withLock { _ in
-            if state.withLock({ $0.owesDone }) { appendDone() }
+            try? recover()
             guard remembered.isEmpty else { return }
             let place = state.withLock { state in
                 defer { (state.file, state.place, state.work) = (nil, nil, nil) }
