@@ -115,9 +115,10 @@ package final class UpperDirectory: Sendable {
                 keepOpen(folder, opened)
                 return opened
             } catch {
-                // It is just being moved: the disk has its new name, the folder not yet.
                 attempts += 1
                 guard error == .noEntry, attempts < 100 else { throw error }
+                // It is just being moved: the disk has its new name, the folder not yet. A tenth of a second at most, and no
+                // lock to wait for: whoever moves it may be the caller.
                 usleep(1000)
             }
         }
