@@ -95,10 +95,6 @@ struct Hierarchy {
     /// For a hard link whose target is known now.
     mutating func set(_ inode: Int, of node: Int) { nodes[node].inode = UInt32(inode) }
 
-    mutating func set(_ ownership: Ownership, ofDirectory node: Int) {
-        inodes[Int(nodes[node].inode)].ownership = ownership
-    }
-
     /// The directory at `path`, made with its parents where it is missing or where something of an older generation is
     /// in the way.
     ///
@@ -129,7 +125,7 @@ struct Hierarchy {
         _ name: [UInt8], in parent: Int, ownership: Ownership, generation: UInt32
     ) throws(MCFSError) -> Int {
         if let child = child(name, of: parent), nodes[child].isDirectory {
-            set(ownership, ofDirectory: child)
+            set(ownership, of: child)
             nodes[child].generation = generation
             return child
         }
@@ -168,9 +164,34 @@ struct Hierarchy {
     }
 
     mutating func remove(_ path: TreePath) {
-        guard !path.isRoot, let node = find(path) else { return }
-        nodes[node].isGone = true
+        if let node = find(path) { remove(node) }
     }
+
+    /// The root stays.
+    mutating func remove(_ node: Int) { nodes[node].isGone = node != 0 }
+
+    /// Puts what was removed, with all that is below, to a place where it takes the place of what has the name.
+    mutating func put(
+        removed node: Int, _ name: [UInt8], in parent: Int, generation: UInt32
+    ) throws(MCFSError) {
+        let moved = nodes[node]
+        let number = try put(
+            name, in: parent, inode: moved.inode, generation: generation, isDirectory: moved.isDirectory)
+        nodes[number].lastChild = moved.lastChild
+        nodes[node].lastChild = Self.none
+        var child = moved.lastChild
+        while child != Self.none {
+            nodes[Int(child)].parent = UInt32(number)
+            addToChildren(Int(child))
+            child = nodes[Int(child)].sibling
+        }
+    }
+
+    func ownership(of node: Int) -> Ownership? {
+        isPending(node) ? nil : inodes[Int(nodes[node].inode)].ownership
+    }
+
+    mutating func set(_ ownership: Ownership, of node: Int) { inodes[Int(nodes[node].inode)].ownership = ownership }
 
     mutating func removeChildren(of directory: Int) {
         var child = nodes[directory].lastChild
@@ -217,12 +238,17 @@ struct Hierarchy {
                 parent: UInt32(parent), nameStart: start, sibling: nodes[parent].lastChild, inode: inode,
                 generation: generation, nameCount: count, isDirectory: isDirectory))
         nodes[parent].lastChild = UInt32(number)
+        addToChildren(number)
+        return number
+    }
+
+    private mutating func addToChildren(_ node: Int) {
         // `children` changes meanwhile, so `self` cannot be asked.
         let (all, pool) = (nodes, names)
-        children.add(number, hash: name.withUnsafeBytes { Self.hash(parent, $0) }) { number in
+        func hash(_ number: Int) -> Int {
             all[number].withName(in: pool) { Self.hash(Int(all[number].parent), $0) }
         }
-        return number
+        children.add(node, hash: hash(node), hashOf: hash)
     }
 
     private mutating func add(_ inode: StoredInode) throws(MCFSError) -> Int {

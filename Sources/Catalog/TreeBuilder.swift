@@ -73,7 +73,7 @@ package struct TreeBuilder {
             let ownership = Ownership(attributes)
             guard entry != Tree.root else {
                 let top = try hierarchy.directory(at: directory, generation: generation)
-                hierarchy.set(ownership, ofDirectory: top)
+                hierarchy.set(ownership, of: top)
                 nodes.append(top)
                 continue
             }
@@ -97,6 +97,37 @@ package struct TreeBuilder {
         }
     }
 
+    /// Changes what is there, below `directory`, as somebody remembers to have changed it: each path of `marks` shows what
+    /// another path had before, or nothing (nil). Parents stand before children. What is not there any more is left out.
+    package mutating func rearrange(
+        _ marks: [(path: TreePath, from: TreePath?)], at directory: TreePath
+    ) throws(MCFSError) {
+        try resolveHardLinks()
+        generation += 1
+        let moved = marks.map { $0.from.flatMap { hierarchy.find(directory.appending($0)) } }
+        // All before any of them has its new place: some only change places.
+        for case let node? in moved { hierarchy.remove(node) }
+        for (mark, node) in zip(marks, moved) where !mark.path.isRoot {
+            hierarchy.remove(directory.appending(mark.path))
+            guard let node else { continue }
+            let parent = try hierarchy.directory(
+                at: directory.appending(mark.path.parent), generation: generation)
+            try hierarchy.put(removed: node, mark.path.name, in: parent, generation: generation)
+        }
+    }
+
+    /// Gives the entry at `path`, if there is one, other attributes; nil: as it was.
+    package mutating func change(
+        _ path: TreePath, permissions: UInt16?, uid: UInt32?, gid: UInt32?, modified: Timestamp?
+    ) {
+        guard let node = hierarchy.find(path), var ownership = hierarchy.ownership(of: node) else { return }
+        ownership.permissions = permissions ?? ownership.permissions
+        ownership.uid = uid ?? ownership.uid
+        ownership.gid = gid ?? ownership.gid
+        ownership.modified = modified ?? ownership.modified
+        hierarchy.set(ownership, of: node)
+    }
+
     /// - Throws: `corrupt` for a hard link to nothing.
     package consuming func build() throws(MCFSError) -> Tree {
         try resolveHardLinks()
@@ -111,7 +142,7 @@ package struct TreeBuilder {
             guard case .directory = entry.kind else {
                 throw MCFSError(.corrupt, "the root of the tree is listed as something that is no directory")
             }
-            hierarchy.set(ownership, ofDirectory: 0)
+            hierarchy.set(ownership, of: 0)
             return
         }
         let parent = try hierarchy.directory(at: entry.path.parent, generation: generation)

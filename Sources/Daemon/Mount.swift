@@ -104,7 +104,7 @@ final class Mount: Sendable {
             upperBytes: fileSystem.overlay.map {
                 // What is written, not the room that is kept for what is remembered.
                 DirectoryUsage.bytes(
-                    of: $0.upper.directory, but: String(decoding: UpperDirectory.hiddenName, as: UTF8.self))
+                    of: $0.upper.directory, but: String(decoding: UpperLayout.hiddenName, as: UTF8.self))
             },
             references: zip(references, residencies).map { loaded, residency in
                 let local = cache.map(residency.local(in:))
@@ -116,8 +116,8 @@ final class Mount: Sendable {
             problems: (problem.map { [$0] } ?? []) + upperProblems, view: view)
     }
 
-    /// What the user should know of the upper.
-    var upperProblems: [String] { fileSystem.overlay?.upper.problems ?? [] }
+    /// What the user should know of the upper, and of uppers that the tree is made of.
+    var upperProblems: [String] { merged.problems + (fileSystem.overlay?.upper.problems ?? []) }
 
     /// - Throws: `usage` for a mount that is read-only.
     func overlay() throws(MCFSError) -> Overlay {

@@ -29,10 +29,7 @@ enum UpperPlace {
             )
         }
         for reference in references {
-            let resolved = reference.resolution.resolved
-            guard resolved.hasPrefix("file:"), let below = try? Self.status(of: String(resolved.dropFirst(5))) else {
-                continue
-            }
+            guard let path = reference.localPath, let below = try? Self.status(of: path) else { continue }
             if below.st_dev == status.st_dev && below.st_ino == status.st_ino {
                 throw MCFSError(
                     .usage,

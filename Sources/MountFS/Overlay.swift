@@ -212,7 +212,7 @@ package final class Overlay: MountedFiles {
     }
 
     func isHidden(_ name: [UInt8], in directory: Directory) -> Bool {
-        directory.number == Node.root.number && name == UpperDirectory.hiddenName
+        directory.number == Node.root.number && name == UpperLayout.hiddenName
     }
 
     /// Where a directory shows in the mount; for those that hear of names.

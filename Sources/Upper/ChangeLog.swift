@@ -51,7 +51,7 @@ final class ChangeLog: Sendable {
     /// Of the file while it is written anew: beside the use of it, and while nobody uses it.
     private static let nameWhileCompacting = Array("changes.new".utf8)
     private static let nameWhileRecovering = Array("changes.recovered".utf8)
-    private static let workName = Array("work".utf8)
+    static let workName = Array("work".utf8)
     private static let longLengthMin: off_t = 1 << 20
     /// Bytes that are asked for at a time, and those that only deletions and renames may use.
     private static let roomStep: off_t = 64 << 10
@@ -341,7 +341,7 @@ final class ChangeLog: Sendable {
 
     private func openPlace(_ state: inout State) throws(Errno) -> OwnedDescriptor {
         if let known = state.place { return known }
-        let made = try keepingTimesOfRoot { () throws(Errno) in try make(UpperDirectory.hiddenName, in: root) }
+        let made = try keepingTimesOfRoot { () throws(Errno) in try make(UpperLayout.hiddenName, in: root) }
         state.place = made
         return made
     }
@@ -386,112 +386,48 @@ final class ChangeLog: Sendable {
             try? keepingTimesOfRoot {
                 Self.unlink(Self.name, in: place)
                 Self.unlink(Self.workName, in: place, AT_REMOVEDIR)
-                Self.unlink(UpperDirectory.hiddenName, in: root, AT_REMOVEDIR)
+                Self.unlink(UpperLayout.hiddenName, in: root, AT_REMOVEDIR)
             }
         }
     }
 
-    private static func unlink(_ name: [UInt8], in folder: OwnedDescriptor, _ flags: CInt = 0) {
+    static func unlink(_ name: [UInt8], in folder: OwnedDescriptor, _ flags: CInt = 0) {
         _ = name.withTerminated { unlinkat(folder.rawValue, $0, flags) }
     }
 
     // MARK: What an earlier mount left
 
     private func restore() throws(MCFSError) {
-        let place: OwnedDescriptor
-        do throws(Errno) {
-            place = try OwnedDescriptor.open(
-                bytes: UpperDirectory.hiddenName, at: root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-        } catch {
-            if error == .noEntry { return }
-            throw MCFSError(localIO: "open .mcfs-upper of the upper", error)
+        guard var earlier = try EarlierLog(root: root) else { return }
+        if let rename = earlier.lastRename {
+            do throws(Errno) { try rename.finish(root: root) } catch { earlier.log.records.removeLast() }
         }
-        let bytes: [UInt8]
-        do throws(Errno) { bytes = try Self.contents(of: Self.name, in: place) } catch {
-            throw MCFSError(localIO: "read what the upper remembers", error)
-        }
-        var log = try ChangeRecord.read(bytes)
-        var isUnfinished = false
-        if case .rename(let rename) = log.records.last {
-            isUnfinished = true
-            do throws(Errno) { try rename.finish(root: root) } catch { log.records.removeLast() }
-        }
-        for record in log.records { remembered.apply(record) }
-        state.withLock { $0.place = place }
+        let records = earlier.log.records
+        for record in records { remembered.apply(record) }
+        state.withLock { $0.place = earlier.place }
         alone.withLock { _ in
-            for name in [Self.nameWhileCompacting, Self.nameWhileRecovering] { Self.unlink(name, in: place) }
-            Self.clearWork(in: place)
-            let isKept = log.damagedLines == 0 || keepDamaged(bytes, lines: log.damagedLines, in: place)
+            for name in [Self.nameWhileCompacting, Self.nameWhileRecovering] { Self.unlink(name, in: earlier.place) }
+            earlier.clearWork()
+            let kept = earlier.keepDamaged()
+            if let problem = kept.problem { state.withLock { $0.problems.append(problem) } }
             let live = remembered.records
             guard
-                log.isTorn || log.damagedLines > 0 || log.records.count != live.count || isUnfinished
-                    || log.records.contains(where: \.isOfRename)
+                earlier.log.isTorn || earlier.log.damagedLines > 0 || records.count != live.count
+                    || earlier.lastRename != nil || records.contains(where: \.isOfRename)
             else { return }
             do throws(Errno) {
-                guard isKept else { throw .noSpace }
+                guard kept.isWhole else { throw .noSpace }
                 let file = try write(live, to: Self.nameWhileRecovering)
                 try state.withLock { state throws(Errno) in try replace(&state, with: file, Self.nameWhileRecovering) }
             } catch {
                 // Without room for it, what is there goes on, behind its last whole line.
-                Self.unlink(Self.nameWhileRecovering, in: place)
+                Self.unlink(Self.nameWhileRecovering, in: earlier.place)
                 state.withLock { state in
-                    if !isKept { state.longLength = .max }
-                    state.owesDone = isUnfinished
-                    _ = try? open(&state, whole: log.wholeBytes)
+                    if !kept.isWhole { state.longLength = .max }
+                    state.owesDone = earlier.lastRename != nil
+                    _ = try? open(&state, whole: earlier.log.wholeBytes)
                 }
             }
         }
-    }
-
-    private static func contents(of name: [UInt8], in place: OwnedDescriptor) throws(Errno) -> [UInt8] {
-        do throws(Errno) {
-            let file = try OwnedDescriptor.open(bytes: name, at: place, O_RDONLY | O_NOFOLLOW)
-            var bytes = [UInt8](repeating: 0, count: Int(try file.status().st_size))
-            let count = try bytes.withBytes { (buffer: UnsafeMutableRawBufferPointer) throws(Errno) in
-                try file.read(into: buffer, at: 0)
-            }
-            bytes.removeLast(bytes.count - count)
-            return bytes
-        } catch {
-            if error == .noEntry { return [] }
-            throw error
-        }
-    }
-
-    /// Removes what an earlier mount did not finish.
-    private static func clearWork(in place: OwnedDescriptor) {
-        guard let work = try? OwnedDescriptor.open(bytes: workName, at: place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW),
-            let names = try? UpperDirectory.entries(work).map(\.name)
-        else { return }
-        for name in names {
-            unlink(name, in: work)
-            unlink(name, in: work, AT_REMOVEDIR)
-        }
-    }
-
-    /// Keeps a log that was damaged as it is, for whoever wants to look at it. - Returns: false where there is no room for that.
-    private func keepDamaged(_ bytes: [UInt8], lines: Int, in place: OwnedDescriptor) -> Bool {
-        var kept: String?
-        for number in 1...1000 {
-            let name = "changes.damaged-\(number)"
-            do throws(Errno) {
-                let file = try OwnedDescriptor.open(name, at: place, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW)
-                try bytes.withBytes { (buffer: UnsafeRawBufferPointer) throws(Errno) in try file.write(buffer, at: 0) }
-                _ = try retryingOnInterrupt { fsync(file.rawValue) }
-                kept = name
-                break
-            } catch {
-                if error == .exists { continue }
-                Self.unlink(Array(name.utf8), in: place)
-                break
-            }
-        }
-        let problem = """
-            \(lines == 1 ? "a line" : "\(lines) lines") of .mcfs-upper/changes in the upper cannot be read: what was deleted, \
-            renamed or changed of the tree may show as it was before; \
-            \(kept.map { "the damaged file is kept as .mcfs-upper/\($0)" } ?? "there is no room to write it anew")
-            """
-        state.withLock { $0.problems.append(problem) }
-        return kept != nil
     }
 }

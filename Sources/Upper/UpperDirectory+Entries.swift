@@ -39,6 +39,6 @@ extension UpperDirectory {
     package func entries(of folder: UpperFolder) throws(Errno) -> [Entry] {
         guard folder.isOnDisk else { return [] }
         let all = try Self.entries(try descriptor(of: folder))
-        return folder === root ? all.filter { $0.name != Self.hiddenName } : all
+        return folder === root ? all.filter { $0.name != UpperLayout.hiddenName } : all
     }
 }

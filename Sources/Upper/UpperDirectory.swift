@@ -14,8 +14,6 @@ internal import Synchronization
 ///
 /// Threads: whoever changes a name holds the `names` of its folder.
 package final class UpperDirectory: Sendable {
-    /// At the root of the upper; never shown in the mount.
-    package static let hiddenName = Array(".mcfs-upper".utf8)
     /// Directories that are held open at most.
     private static let openFoldersMax = 512
 
@@ -329,20 +327,32 @@ extension Rename {
     /// somebody else.
     /// - Throws: what the disk says to it, as it would have said before: the rename never came to be.
     func finish(root: OwnedDescriptor) throws(Errno) {
-        func locate(_ path: TreePath) throws(Errno) -> (OwnedDescriptor, [UInt8], stat?) {
+        guard let (from, to) = ends(below: root), isUndone(from, to) else { return }
+        try perform(
+            from.name, from.folder, to.name, to.folder,
+            dropsDirectory: to.status.map { $0.st_mode & S_IFMT == S_IFDIR } ?? false)
+    }
+
+    /// Whether the disk has not followed yet.
+    func isUndone(root: OwnedDescriptor) -> Bool { ends(below: root).map { isUndone($0, $1) } ?? false }
+
+    private typealias End = (folder: OwnedDescriptor, name: [UInt8], status: stat?)
+
+    private func ends(below root: OwnedDescriptor) -> (from: End, to: End)? {
+        func end(_ path: TreePath) throws(Errno) -> End {
             var folder = root
             for name in path.components.dropLast() {
                 folder = try .open(bytes: name, at: folder, mcfs_o_path | O_DIRECTORY | O_NOFOLLOW)
             }
             return (folder, path.name, try? UpperObject.name(path.name, in: folder).status())
         }
-        guard needsUpper, let (fromFolder, fromName, fromStatus) = try? locate(from),
-            let (toFolder, toName, toStatus) = try? locate(to)
-        else { return }
-        if let inode = moves, fromStatus.map({ UInt64($0.st_ino) }) != inode { return }
-        if let inode = movesBack ?? drops, toStatus.map({ UInt64($0.st_ino) }) != inode { return }
-        try perform(
-            fromName, fromFolder, toName, toFolder,
-            dropsDirectory: toStatus.map { $0.st_mode & S_IFMT == S_IFDIR } ?? false)
+        guard needsUpper, let from = try? end(from), let to = try? end(to) else { return nil }
+        return (from, to)
+    }
+
+    private func isUndone(_ from: End, _ to: End) -> Bool {
+        if let inode = moves, from.status.map({ UInt64($0.st_ino) }) != inode { return false }
+        if let inode = movesBack ?? drops, to.status.map({ UInt64($0.st_ino) }) != inode { return false }
+        return true
     }
 }

@@ -151,4 +151,56 @@ import Testing
         #expect(links[0] == links[1] && links[2] == links[3] && links[0] != links[2])
         #expect(tree.contents.count == 4)
     }
+
+    // MARK: What was remembered
+
+    private func rearranged(_ entries: [TreeEntry], _ marks: [(String, String?)], at directory: String = "") throws
+        -> Tree
+    {
+        var builder = TreeBuilder()
+        try builder.apply(layer: entries, sources: oneSource)
+        try builder.rearrange(marks.map { (path($0), $1.map { path($0) }) }, at: path(directory))
+        return try builder.build()
+    }
+
+    @Test("what was deleted is gone, and what was renamed is at its new name alone") func remembered() throws {
+        let tree = try rearranged(
+            [file("a", "a"), file("b", "b"), directory("d"), file("d/x", "x"), file("d/deep/y", "y")],
+            [
+                ("a", nil), ("c", "b"), ("b", nil), ("d", nil), ("e", "d"), ("e/x", nil), ("e/z", "d/deep/y"),
+                ("e/deep/y", nil),
+            ])
+        #expect(tree.paths == ["c", "e/", "e/deep/", "e/z"])
+        #expect(try tree.content(of: #require(tree.find("c")))?.id == BlobID(origin: "b"))
+        #expect(try tree.content(of: #require(tree.find("e/z")))?.id == BlobID(origin: "y"))
+    }
+
+    @Test("entries that changed places have done so, also one that is below the other now") func exchanged() throws {
+        let tree = try rearranged(
+            [file("a/1"), file("b/2"), file("c/d/3"), file("f", "f")],
+            [("a", "b"), ("b", "a"), ("d", "c/d"), ("c", nil), ("d/f", "f"), ("f", nil)], at: "")
+        #expect(tree.paths == ["a/", "a/2", "b/", "b/1", "d/", "d/3", "d/f"])
+    }
+
+    @Test("what is remembered of a tree that changed since is left out, and nothing beside its place is touched")
+    func rememberedElsewhere() throws {
+        let tree = try rearranged(
+            [file("s/a"), file("a"), file("b")], [("a", nil), ("q", "b"), ("none/x", "nothing"), ("z/y", nil)], at: "s")
+        #expect(tree.paths == ["a", "b", "s/"])
+    }
+
+    @Test("other attributes are of the entry, by all its names") func changedAttributes() throws {
+        var builder = TreeBuilder()
+        try builder.apply(layer: [file("a"), link("b", to: "a"), file("c")], sources: oneSource)
+        builder.change(
+            path("b"), permissions: 0o600, uid: 7, gid: nil, modified: Timestamp(seconds: 5, nanoseconds: 6))
+        builder.change(path("none"), permissions: 0, uid: nil, gid: nil, modified: nil)
+        let tree = try builder.build()
+        for name in ["a", "b"] {
+            let attributes = try tree.attributes(of: #require(tree.find(name)))
+            #expect(attributes.permissions == 0o600 && attributes.uid == 7 && attributes.gid == 0)
+            #expect(attributes.modified == Timestamp(seconds: 5, nanoseconds: 6))
+        }
+        #expect(try tree.attributes(of: #require(tree.find("c"))).permissions == 0o644)
+    }
 }

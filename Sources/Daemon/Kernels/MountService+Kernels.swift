@@ -85,8 +85,12 @@ extension MountService {
 
     func mount(at mountpoint: String) throws(MCFSError) -> Mount {
         guard let mount = mounts.mount(at: mountpoint) else {
+            let inside = mounts.mount(holding: mountpoint).map {
+                "; it lies in the mount at \($0.mount.mountpoint): give that as the mountpoint, and '\($0.path)' as the path in it"
+            }
             throw MCFSError(
-                .notFound, "nothing is mounted at \(mountpoint) by the daemon of \(configuration.cacheDirectory)")
+                .notFound,
+                "nothing is mounted at \(mountpoint) by the daemon of \(configuration.cacheDirectory)\(inside ?? "")")
         }
         return mount
     }

@@ -46,6 +46,8 @@ struct FolderWalk: Sendable {
         }
         var items: [Item] = []
         for name in names.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
+            // Of an upper: what it remembers is no content.
+            if folder.isRoot && name == UpperLayout.hiddenName { continue }
             let path = folder.appending(try TreePath(name))
             do throws(Errno) {
                 let status = try root.status(of: path)
