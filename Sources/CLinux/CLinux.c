@@ -131,6 +131,24 @@ int mcfs_is_on_overlay(int fd) {
 
 int mcfs_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
 
+int mcfs_ioctl_dropping_set_id(int fd, unsigned long request, void *argument) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    const uint32_t keeps_bits = CAP_TO_MASK(CAP_FSETID);
+    int is_without = 0;
+    if (syscall(SYS_capget, &header, data) == 0 && data[0].effective & keeps_bits) {
+        data[0].effective &= ~keeps_bits;
+        is_without = syscall(SYS_capset, &header, data) == 0;
+    }
+    int result = ioctl(fd, request, argument), error = errno;
+    if (is_without) {
+        data[0].effective |= keeps_bits;
+        syscall(SYS_capset, &header, data);
+    }
+    errno = error;
+    return result;
+}
+
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused) {
     (void)unused;
     ssize_t count = read(fd, buffer, size);

@@ -149,10 +149,12 @@ final class IOModes: Sendable {
         }
     }
 
-    /// Whether others than root and `user` can write to a file without the daemon.
-    func isWrittenThrough(_ node: UInt64, byOthersThan user: UInt32) -> Bool {
+    /// Whether others than root and `user` can write to a file without the daemon, and would leave it set-id bits.
+    func leavesSetID(_ node: UInt64, whenWrittenByOthersThan user: UInt32) -> Bool {
         state.withLock { state in
-            guard let inode = state.open[node], case .passthrough = inode.mode else { return false }
+            guard let inode = state.open[node], case .passthrough(let file) = inode.mode, !file.dropsSetID else {
+                return false
+            }
             return !inode.writers.subtracting([0, user]).isEmpty
         }
     }

@@ -284,7 +284,7 @@ extension Operations {
         let caller = caller(reply.request)
         // What others write to, who should take the bits away by that, must not get them.
         if let permissions = change.permissions, permissions & 0o6000 != 0,
-            context.modes.isWrittenThrough(node.number, byOthersThan: caller.uid)
+            context.modes.leavesSetID(node.number, whenWrittenByOthersThan: caller.uid)
         {
             return reply.fail(errno: EBUSY)
         }

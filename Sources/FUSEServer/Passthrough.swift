@@ -49,28 +49,35 @@ final class Passthrough: Sendable {
     }
 
     /// As `register`, of a file of the upper.
-    func register(upper file: OwnedDescriptor) -> BackingFile? {
-        guard let quiet = quiet.withLock({ $0 }) else { return register(file) }
-        let other = mcfs_open_in(quiet.rawValue, file.rawValue, O_RDWR | O_NONBLOCK)
-        return register(other < 0 ? file : OwnedDescriptor(owning: other))
+    func register(upper file: OwnedDescriptor, dropsSetID: Bool) -> BackingFile? {
+        let other = quiet.withLock { $0.map { mcfs_open_in($0.rawValue, file.rawValue, O_RDWR | O_NONBLOCK) } } ?? -1
+        return register(other < 0 ? file : OwnedDescriptor(owning: other), dropsSetID: dropsSetID)
     }
 
+    /// - Parameter dropsSetID: writes take set-id bits from the file, as those of an ordinary user do.
     /// - Returns: nil where it is off or the kernel refuses this file: it is then read through the daemon.
-    func register(_ file: OwnedDescriptor) -> BackingFile? {
+    func register(_ file: OwnedDescriptor, dropsSetID: Bool = false) -> BackingFile? {
         guard let descriptor = device.withLock({ $0 }) else { return nil }
-        return try? BackingFile(file, device: descriptor)
+        return try? BackingFile(file, device: descriptor, dropsSetID: dropsSetID)
     }
 
     /// A file that the kernel may read by itself. The kernel keeps it as long as this lives, and beyond that for what is
     /// still open, also when it is unlinked.
     final class BackingFile: Sendable {
         let identifier: Int32
+        let dropsSetID: Bool
         private let device: CInt
 
-        fileprivate init(_ file: OwnedDescriptor, device: CInt) throws(Errno) {
+        fileprivate init(_ file: OwnedDescriptor, device: CInt, dropsSetID: Bool = false) throws(Errno) {
             // struct fuse_backing_map: fd, flags, padding.
             var map: (descriptor: Int32, flags: UInt32, padding: UInt64) = (file.rawValue, 0, 0)
-            identifier = try retryingOnInterrupt { mcfs_ioctl(device, Passthrough.openRequest, &map) }
+            // The kernel writes with the rights of the thread that gives it the file, whoever writes.
+            identifier = try retryingOnInterrupt {
+                dropsSetID
+                    ? mcfs_ioctl_dropping_set_id(device, Passthrough.openRequest, &map)
+                    : mcfs_ioctl(device, Passthrough.openRequest, &map)
+            }
+            self.dropsSetID = dropsSetID
             self.device = device
         }
 

@@ -161,7 +161,7 @@ final class ServingContext: Sendable {
             opening = try modes.open(
                 node.number, isWritable: isWritable, leavesPages: bytes >= Self.droppedBytesMin, handle: handle,
                 writer: flags & O_ACCMODE != O_RDONLY ? caller.uid : nil, maps: flags & O_ACCMODE == O_RDWR
-            ) { register(opened, of: node, bytes: bytes) }
+            ) { register(opened, of: node, bytes: bytes, by: caller) }
         } catch {
             fileSystem.release(node)
             return .failure(error)
@@ -176,13 +176,17 @@ final class ServingContext: Sendable {
     }
 
     /// What the kernel shall read by itself.
-    private func register(_ opened: MountFS.Opened, of node: Node, bytes: UInt64) -> Passthrough.BackingFile? {
+    private func register(
+        _ opened: MountFS.Opened, of node: Node, bytes: UInt64, by caller: MountFS.Caller
+    ) -> Passthrough.BackingFile? {
         switch opened {
         case .lower(let file):
             files.mayPassThrough(node, bytes: bytes) ? file.completeFile.flatMap { passthrough.register($0) } : nil
-        // Who writes to a set-id program takes that from it, which the daemon must see.
+        // Who writes to a set-id program takes that from it, which the daemon must see; but for root. Where the file becomes
+        // one while it is open, the kernel does it for who opened it first.
         case .upper(let file):
-            (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true ? passthrough.register(upper: file) : nil
+            (try? file.status().st_mode).map { $0 & 0o6000 == 0 } == true
+                ? passthrough.register(upper: file, dropsSetID: caller.uid != 0) : nil
         case .unread, .empty: nil
         }
     }

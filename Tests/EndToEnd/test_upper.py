@@ -111,6 +111,43 @@ def test_what_is_deleted_and_moved_stays_so_and_is_remembered_in_one_place(mcfs,
     check()
 
 
+def test_an_old_upper_is_a_tree_with_what_it_remembers(mcfs, lower, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", old))
+    os.unlink(f"{mountpoint}/weights.safetensors")
+    os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
+    os.rename(f"{mountpoint}/z/b/c.txt", f"{mountpoint}/c.txt")
+    os.chmod(f"{mountpoint}/config.json", 0o640)
+    write(f"{mountpoint}/z/new", b"new")
+    mcfs.umount(mountpoint)
+
+    def check(place):
+        assert sorted(os.listdir(place)) == ["c.txt", "config.json", "link", "z"]
+        assert sorted(os.listdir(f"{place}/z")) == ["b", "config.json", "new", "other.txt"]
+        assert os.listdir(f"{place}/z/b") == [] and read(f"{place}/c.txt") == b"deep\n"
+        assert os.stat(f"{place}/z/config.json").st_mode & 0o777 == 0o640
+
+    new = tmp_path / "new"
+    new.mkdir()
+    top = mcfs.mount(lower, old, options=("--upper", new))
+    check(top)
+    os.rename(f"{top}/z", f"{top}/a")
+    os.unlink(f"{top}/c.txt")
+    mcfs.umount(top)
+    # One over the other, below a folder, read only: nothing of either is changed.
+    below = mcfs.mount(f"sub={lower}", f"sub={old}", f"sub={new}", f"other={lower}", options=("--read-only",))
+    assert sorted(os.listdir(f"{below}/sub")) == ["a", "config.json", "link"]
+    assert sorted(os.listdir(f"{below}/sub/a")) == ["b", "config.json", "new", "other.txt"]
+    assert os.path.exists(f"{below}/other/weights.safetensors")
+    check(mcfs.mount(lower, old, options=("--read-only",)))
+    # Alone it is what was written, and says that there is more to it.
+    alone = mcfs.new_mountpoint()
+    result = mcfs.run("mount", "--read-only", old, alone)
+    assert "name that tree before it" in result.stderr and ".mcfs-upper" not in os.listdir(alone)
+    assert read(f"{alone}/z/new") == b"new"
+
+
 def test_upper_list_tells_what_was_added_changed_and_removed(mcfs, lower, tmp_path):
     upper = tmp_path / "upper"
     upper.mkdir()
@@ -546,6 +583,23 @@ def test_who_writes_to_a_set_id_file_is_seen_to_take_the_bits_from_it(mcfs, lowe
         with open(path, "r+b") as file:
             as_nobody(lambda: change(file.fileno()))
         assert mode_alone(path) == "755"
+
+    # Nobody cannot come here by the path.
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+
+    def open_and_be_given_bits():
+        file = os.open("program", os.O_RDWR, dir_fd=folder)
+        os.fchmod(file, 0o6755)
+        os.pwrite(file, b"y", 0)
+
+    # They may come while it is open, and are taken away by who has it open all the same.
+    as_nobody(open_and_be_given_bits)
+    os.close(folder)
+    assert mode_alone(path) == "755"
+    with open(path, "r+b") as file:
+        os.chmod(path, 0o6755)
+        file.write(b"root's")
+    assert mode_alone(path) == "6755"
 
 
 def test_who_is_not_in_the_group_loses_the_set_group_id_bit_with_an_access_list(mcfs, lower, tmp_path):

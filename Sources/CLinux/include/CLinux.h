@@ -53,6 +53,9 @@ void mcfs_raise_open_files(void);
 int mcfs_is_on_overlay(int fd);
 /* ioctl(2) with a pointer argument. */
 int mcfs_ioctl(int fd, unsigned long request, void *argument);
+/* As mcfs_ioctl, by a thread that may not keep set-id bits meanwhile (CAP_FSETID): what the kernel writes for what it is
+   given by this call takes them away, as the write of an ordinary user does. */
+int mcfs_ioctl_dropping_set_id(int fd, unsigned long request, void *argument);
 /* read(2) of a request from /dev/fuse; libfuse's `fuse_custom_io.read`. TMPFILE, which libfuse 3.14 does not know, comes as a CREATE whose name is "/", which no other request has. */
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 /* preadv2(2) of what is in the page cache: fewer bytes where not all is, -1 where none is or the file system cannot tell. */
