@@ -16,11 +16,12 @@ final class Job: ProgressReporter, Sendable {
     private struct State {
         var progress = Progress(phase: "starting", done: 0, total: nil)
         var lastReport = ContinuousClock.now
-        var isCancelled = false
     }
 
     let kind: String
     let target: String
+    /// Of all that blocks for it.
+    let cancellation = Cancellation()
     private let state = Lock(State())
     private let output: AsyncStream<Output>.Continuation
 
@@ -43,9 +44,9 @@ final class Job: ProgressReporter, Sendable {
         JobStatus(kind: kind, target: target, progress: state.withLock { $0.progress })
     }
 
-    var isCancelled: Bool { state.withLock { $0.isCancelled } }
+    var isCancelled: Bool { cancellation.isCancelled }
 
-    func cancel() { state.withLock { $0.isCancelled = true } }
+    func cancel() { cancellation.cancel() }
 
     /// - Throws: `cancelled` once the caller is gone or the daemon ends.
     func checkCancellation() throws(MCFSError) {

@@ -7,6 +7,7 @@ internal import MCFSCore
 internal import MountFS
 internal import Origins
 internal import Transport
+internal import Upper
 
 /// A reference with its tree.
 struct LoadedReference: Sendable {
@@ -16,6 +17,11 @@ struct LoadedReference: Sendable {
     var resolution: Catalog.Resolution
     var origin: any Origin
     var tree: Tree
+
+    /// Where it is a local folder, or a local file: its path.
+    var localPath: String? {
+        resolution.resolved.hasPrefix("file:") ? String(resolution.resolved.dropFirst("file:".count)) : nil
+    }
 }
 
 /// Turns references into trees: from the catalog where it knows them, else from the origin.
@@ -32,12 +38,17 @@ struct ReferenceLoader: Sendable {
     }
 
     /// Somebody waits at a prompt, or a pod for its volume: what does not answer by then is down.
-    private static let resolveDeadline = Duration.seconds(15)
+    private static func resolveDeadline(_ job: Job) -> Deadline {
+        Deadline(after: .seconds(15), cancellation: job.cancellation)
+    }
+
     /// A compressed layer is streamed whole; each request on the way has a deadline of its own.
     private static let treeDeadline = Duration.seconds(12 * 3600)
 
     let catalog: Catalog
     let content: any ContentSink
+    /// Of all mounts.
+    let layers = LayersUnderWay()
     let http: HTTPClient
     let logger: Logger
     let certificatesDirectory: String?
@@ -46,11 +57,17 @@ struct ReferenceLoader: Sendable {
         let reference = try Reference(text, relativeTo: caller.workingDirectory)
         let origin = try origin(of: reference, caller: caller)
         let hints = hints(of: origin.reference, job)
-        let resolution = try resolve(origin, mode: mode, hints, job: job)
-        try job.checkCancellation()
-        let tree = try tree(of: resolution, origin: origin, mode: mode, hints, job: job)
-        origin.forgetListing()
-        return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
+        do throws(MCFSError) {
+            let resolution = try resolve(origin, mode: mode, hints, job: job)
+            try job.checkCancellation()
+            let tree = try tree(of: resolution, origin: origin, mode: mode, hints, job: job)
+            origin.forgetListing()
+            return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
+        } catch {
+            // What was given up may look as if the origin had not answered in time.
+            try job.checkCancellation()
+            throw error
+        }
     }
 
     /// Asks nothing of the network.
@@ -62,7 +79,8 @@ struct ReferenceLoader: Sendable {
     func labels(of text: String, caller: Caller, job: Job) throws(MCFSError) -> [String: String] {
         let origin = try origin(text, caller: caller)
         let resolution = try resolve(origin, mode: .onlineIfPossible, hints(of: origin.reference, job), job: job)
-        do { return try origin.labels(of: resolution, deadline: Deadline(after: Self.resolveDeadline)) } catch {
+        do { return try origin.labels(of: resolution, deadline: Self.resolveDeadline(job)) } catch {
+            try job.checkCancellation()
             if error.code == .originUnavailable || error.code == .timedOut { return [:] }
             throw error
         }
@@ -106,10 +124,11 @@ struct ReferenceLoader: Sendable {
         }
         job.report(phase: "resolving \(origin.reference)", done: 0, total: nil)
         do {
-            let resolution = try origin.resolve(deadline: Deadline(after: Self.resolveDeadline))
+            let resolution = try origin.resolve(deadline: Self.resolveDeadline(job))
             hints.record(resolution)
             return resolution
         } catch {
+            try job.checkCancellation()
             guard error.code == .originUnavailable || error.code == .timedOut,
                 let known = hints.resolution(of: origin.reference)
             else { throw error }
@@ -135,8 +154,8 @@ struct ReferenceLoader: Sendable {
         }
         if let known = hints.tree(resolution.treeKey) { return known }
         var loading = TreeLoading(
-            content: CancellableSink(content, job: job), catalog: hints, progress: job,
-            deadline: Deadline(after: Self.treeDeadline))
+            content: content, catalog: hints, progress: job,
+            deadline: Deadline(after: Self.treeDeadline, cancellation: job.cancellation), layers: layers)
         loading.isKernel = { TritonFile.isBinary($0) || TritonFile.isGroup($0) }
         let tree = try origin.tree(of: resolution, loading: loading)
         try job.checkCancellation()
@@ -149,16 +168,31 @@ struct ReferenceLoader: Sendable {
 struct MergedTree: Sendable {
     let tree: Tree
     let sources: TreeSources
+    /// What the user should know of it, in words.
+    let problems: [String]
 
-    /// Later references win where names clash, folders merge.
+    /// Later references win where names clash, folders merge. A folder that is the upper of an earlier mount does to those
+    /// before it what that mount remembers to have done to its tree.
     init(_ references: [LoadedReference], offline: Bool, traffic: OriginTraffic) throws(MCFSError) {
-        if references.count == 1, references[0].reference.subdirectory.isRoot {
-            tree = references[0].tree
-        } else {
-            var builder = TreeBuilder()
-            for loaded in references { try builder.merge(loaded.tree, at: loaded.reference.subdirectory) }
-            tree = try builder.build()
+        var problems: [String] = []
+        var builder = TreeBuilder()
+        let isOne = references.count == 1 && references[0].reference.subdirectory.isRoot
+        for (place, loaded) in references.enumerated() {
+            let directory = loaded.reference.subdirectory
+            if let path = loaded.localPath, let changes = try OldUpper(ofDirectory: path), !changes.isEmpty {
+                if let problem = changes.problem { problems.append(problem) }
+                if place > 0 {
+                    try builder.apply(changes, at: directory)
+                } else {
+                    problems.append(
+                        "\(path) is the upper of a mount and remembers what was deleted, renamed or changed of the tree below it; to see that, name that tree before it"
+                    )
+                }
+            }
+            if !isOne { try builder.merge(loaded.tree, at: directory) }
         }
+        tree = isOne ? references[0].tree : try builder.build()
+        self.problems = problems
         // `merge` appends a tree's sources to those that are there.
         let counts = references.map(\.tree.sources.count)
         guard tree.sources.count == counts.reduce(0, +) else {
@@ -185,35 +219,20 @@ struct MergedTree: Sendable {
     }
 }
 
-/// Ends a tree that is being built, at its next file, once its job was given up.
-private final class CancellableSink: ContentSink {
-    private let base: any ContentSink
-    private let job: Job
-
-    init(_ base: any ContentSink, job: Job) {
-        self.base = base
-        self.job = job
+extension TreeBuilder {
+    fileprivate mutating func apply(_ changes: OldUpper, at directory: TreePath) throws(MCFSError) {
+        // By the paths that the tree has, so before anything moves.
+        for (path, value) in changes.metadata {
+            change(
+                directory.appending(path), permissions: value.permissions, uid: value.uid, gid: value.gid,
+                modified: value.modified)
+        }
+        try rearrange(
+            changes.marks.map { path, mark in
+                switch mark {
+                case .whiteout: (path, nil)
+                case .redirect(let from): (path, from)
+                }
+            }, at: directory)
     }
-
-    func beginContent(id: BlobID?, size: UInt64) throws(MCFSError) -> any ContentWriter {
-        try job.checkCancellation()
-        return try CancellableWriter(base.beginContent(id: id, size: size), job: job)
-    }
-}
-
-private final class CancellableWriter: ContentWriter {
-    private let base: any ContentWriter
-    private let job: Job
-
-    init(_ base: any ContentWriter, job: Job) {
-        self.base = base
-        self.job = job
-    }
-
-    func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
-        try job.checkCancellation()
-        try base.write(bytes)
-    }
-
-    func commit() throws(MCFSError) -> BlobID { try base.commit() }
 }

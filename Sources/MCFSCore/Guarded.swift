@@ -50,10 +50,15 @@ package final class Guarded<Value>: @unchecked Sendable {
     /// Wakes one of those who wait, where all wait for the same: after a `withLock` that made something for one of them.
     package func wakeOne() { pthread_cond_signal(condition) }
 
-    /// Blocks until `body` returns a value or the deadline passes; `body` is called under the lock, again after each
-    /// `update` and `wakeOne`. - Returns: nil at the deadline.
+    /// Blocks until `body` returns a value, the deadline passes or what it is for is cancelled; `body` is called under the
+    /// lock, again after each `update` and `wakeOne`. - Returns: nil at the deadline.
     @discardableResult
     package func wait<Result>(until deadline: Deadline? = nil, _ body: (inout Value) -> Result?) -> Result? {
+        guard let cancellation = deadline?.cancellation else { return block(until: deadline, body) }
+        return cancellation.waking({ self.update { _ in } }) { block(until: deadline, body) }
+    }
+
+    private func block<Result>(until deadline: Deadline?, _ body: (inout Value) -> Result?) -> Result? {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         while true {

@@ -88,7 +88,7 @@ struct CredentialHelper: Sendable {
                     .configuration, "the credential helper \(name) did not answer in time; run it by hand to see why")
             }
             var waiting = pollfd(fd: reading.rawValue, events: Int16(POLLIN), revents: 0)
-            let ready = poll(&waiting, 1, CInt(clamping: deadline.remaining.milliseconds))
+            let ready = poll(&waiting, 1, deadline.pollMilliseconds)
             if ready < 0, Errno.current != .interrupted { throw MCFSError(localIO: "read from \(name)", .current) }
             guard ready > 0 else { continue }
             let count = Glibc.read(reading.rawValue, &buffer, buffer.count)

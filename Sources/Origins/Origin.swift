@@ -40,13 +40,19 @@ package struct TreeLoading: Sendable {
     package var progress: any ProgressReporter
     /// Of the whole; each request has its own, shorter one.
     package var deadline: Deadline
+    /// Layers that others are reading.
+    package var layers: LayersUnderWay
     /// Whether a file of this name is a kernel for some GPU: a host reads a few of those that lie together.
     package var isKernel: @Sendable (ArraySlice<UInt8>) -> Bool = { _ in false }
 
-    package init(content: any ContentSink, catalog: CatalogHints, progress: any ProgressReporter, deadline: Deadline) {
+    package init(
+        content: any ContentSink, catalog: CatalogHints, progress: any ProgressReporter, deadline: Deadline,
+        layers: LayersUnderWay = LayersUnderWay()
+    ) {
         self.content = content
         self.catalog = catalog
         self.progress = progress
         self.deadline = deadline
+        self.layers = layers
     }
 }

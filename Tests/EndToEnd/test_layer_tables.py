@@ -61,6 +61,45 @@ def test_an_interrupted_mount_leaves_no_table_that_lies(mcfs, registry, fault_pr
     assert "right" in mcfs.verify().stdout
 
 
+@pytest.mark.parametrize("after", [0, 5_000_000])
+def test_a_mount_that_is_given_up_gives_its_place_back_while_its_origin_hangs(
+        mcfs, registry, fault_proxy, tmp_path, after):
+    name, layer, files = make_image(tmp_path, registry, f"tables/hanging-{after}")
+    proxy = fault_proxy(registry.url)
+    reference = f"oci://{proxy.host}/{name}"
+    proxy.fault({"kind": "stall", "after": after, "match": f"/blobs/{layer['digest']}", "method": "GET"})
+    mountpoint = mcfs.new_mountpoint()
+    first = mcfs.start("mount", reference, mountpoint)
+    wait_for("the transfer", lambda: any(layer["digest"] in entry["path"] for entry in proxy.requests))
+    first.send_signal(signal.SIGINT)
+    assert first.wait(30) in (130, -signal.SIGINT)
+    # Nobody heals it: the transfer would hang for as long as a stall may last, and then be tried again.
+    wait_for("the end of the job", lambda: not mcfs.status()["jobs"], seconds=10)
+    compare(mcfs.mount(f"oci://{registry.host}/{name}", at=mountpoint), files)
+
+
+def test_mounts_of_one_image_at_the_same_time_stream_its_layer_once(mcfs, registry, fault_proxy, tmp_path):
+    name, layer, files = make_image(tmp_path, registry, "tables/together")
+    proxy = fault_proxy(registry.url)
+    reference = f"oci://{proxy.host}/{name}"
+    mountpoints = [mcfs.new_mountpoint() for _ in range(10)]
+    # Held back until all are there.
+    proxy.fault({"kind": "stall", "after": 1_000_000, "match": f"/blobs/{layer['digest']}", "method": "GET"})
+    running = [mcfs.start("mount", "--read-only", reference, mountpoint) for mountpoint in mountpoints]
+    wait_for("all of them", lambda: len(
+        [job for job in mcfs.status()["jobs"] if job["progress"]["phase"].startswith("indexing")]) == 10)
+    # One of them is given up, and takes nothing from the others.
+    running[0].send_signal(signal.SIGINT)
+    assert running[0].wait(30) in (130, -signal.SIGINT)
+    proxy.heal()
+    assert [process.wait(60) for process in running[1:]] == [0] * 9
+    for mountpoint in mountpoints[1:]:
+        compare(mountpoint, files)
+    sent = sum(entry["bytes"] for entry in proxy.requests if layer["digest"] in entry["path"])
+    print(f"ten mounts at once: {sent / layer['size']:.3f} times the layer's bytes were sent")
+    assert sent <= 1.02 * layer["size"]
+
+
 # Files of the cache as mcfs 0.1 wrote them (docs/cache-format.md#container)
 
 def sections_of(data):

@@ -81,6 +81,7 @@ package struct LayerIndexer: Sendable {
             }
             let done = min(scan.offset, size)
             if done - reported >= Self.reportBytes {
+                try checkTime(deadline)
                 report(done)
                 reported = done
             }
@@ -108,6 +109,8 @@ package struct LayerIndexer: Sendable {
         func decode(_ bytes: [UInt8]) throws(MCFSError) {
             guard !tar.hasEnded else { return }
             try decoder?.decode(bytes) { (output) throws(MCFSError) in
+                // A few bytes may stand for a great many.
+                try checkTime(deadline)
                 try tar.take(output)
                 return !tar.hasEnded
             }
@@ -148,6 +151,10 @@ package struct LayerIndexer: Sendable {
         }
         report(size)
         return LayerTable(coding: coding ?? .plain, entries: tar.entries)
+    }
+
+    private func checkTime(_ deadline: Deadline) throws(MCFSError) {
+        if deadline.hasPassed { throw MCFSError(.timedOut, "\(name) could not be read in time", isTransient: true) }
     }
 
     private func report(_ done: UInt64) {

@@ -65,14 +65,22 @@ struct LayerLoader {
     }
 
     private func index(_ descriptor: Descriptor) throws(MCFSError) -> Layer {
-        let indexer = LayerIndexer(
-            digest: descriptor.digest, size: descriptor.size,
-            source: store.blob(descriptor.digest, size: descriptor.size), content: loading.content,
-            progress: loading.progress, isKernel: loading.isKernel)
-        let table = try indexer.index(deadline: loading.deadline)
-        logger.debug(
-            "a layer was indexed", metadata: ["digest": "\(descriptor.digest)", "entries": "\(table.entries.count)"])
-        loading.catalog.saveLayer(descriptor.digest, table)
+        let table = try loading.layers.table(
+            of: descriptor.digest, progress: loading.progress, deadline: loading.deadline
+        ) { (progress, deadline) throws(MCFSError) in
+            // Another may have ended just now.
+            if let known = loading.catalog.layer(descriptor.digest) { return known }
+            let indexer = LayerIndexer(
+                digest: descriptor.digest, size: descriptor.size,
+                source: store.blob(descriptor.digest, size: descriptor.size), content: loading.content,
+                progress: progress, isKernel: loading.isKernel)
+            let table = try indexer.index(deadline: deadline)
+            logger.debug(
+                "a layer was indexed",
+                metadata: ["digest": "\(descriptor.digest)", "entries": "\(table.entries.count)"])
+            loading.catalog.saveLayer(descriptor.digest, table)
+            return table
+        }
         return layer(descriptor, table)
     }
 

@@ -81,8 +81,8 @@ struct CredentialProcess {
         var piece = [UInt8](repeating: 0, count: 64 << 10)
         while true {
             var entry = pollfd(fd: output.rawValue, events: Int16(POLLIN), revents: 0)
-            let ready = poll(&entry, 1, CInt(clamping: deadline.remaining.milliseconds))
-            if ready < 0, errno == EINTR { continue }
+            let ready = poll(&entry, 1, deadline.pollMilliseconds)
+            if ready < 0 ? errno == EINTR : ready == 0 && !deadline.hasPassed { continue }
             guard ready > 0 else { return .failure(MCFSError(.timedOut, "did not answer in time")) }
             let count = Glibc.read(output.rawValue, &piece, piece.count)
             if count < 0, errno == EINTR { continue }
