@@ -78,7 +78,9 @@ extension Operations {
             return body(reply, copy)
         }
         let waiter = context.pending.add(reply)
-        context.copying.run {
+        context.copying.run(node, isLocal: context.fileSystem.isLocal(node)) {
+            // Who was killed while others copied is gone.
+            if waiter.hasEnded { return }
             do throws(FileError) {
                 let copy = try files.copyUp(
                     node, with: change, by: caller, keepsNode: keepsNode, isCancelled: { waiter.hasEnded })

@@ -16,8 +16,7 @@ final class ServingContext: Sendable {
     let wire = WireTap()
     let passthrough = Passthrough()
     let modes = IOModes()
-    /// Waits for the network.
-    let copying = WaitingThreads("mcfs-copy")
+    let copying = CopyQueue()
     /// Waits for the disk.
     let syncing = WaitingThreads("mcfs-fsync")
     /// Waits for the disk as well: changes, where too many of them do.
@@ -63,7 +62,8 @@ final class ServingContext: Sendable {
     }
 
     func endThreads() {
-        for threads in [dropping, copying, syncing, changing] { threads.end() }
+        copying.end()
+        for threads in [dropping, syncing, changing] { threads.end() }
         lookout.end()
     }
 

@@ -5,11 +5,26 @@ internal import MCFSCore
 /// whether the system has a thread left.
 final class WaitingThreads: Sendable {
     private struct State {
-        var waiting: [@Sendable () -> Void] = []
+        /// From `first` on; what is before it was taken.
+        var queue: [@Sendable () -> Void] = []
+        var first = 0
         var threads = 0
         /// Only the one that stays is ever idle.
         var isIdle = false
         var hasEnded = false
+
+        var waitingCount: Int { queue.count - first }
+
+        mutating func take() -> @Sendable () -> Void {
+            defer {
+                first += 1
+                if 2 * first > queue.count {
+                    queue.removeFirst(first)
+                    first = 0
+                }
+            }
+            return queue[first]
+        }
     }
 
     private let name: String
@@ -32,8 +47,8 @@ final class WaitingThreads: Sendable {
 
     func run(_ body: @escaping @Sendable () -> Void) {
         let needsThread = state.withLock { state -> Bool in
-            state.waiting.append(body)
-            guard state.waiting.count > (state.isIdle ? 1 : 0), state.threads < threadsMax else { return false }
+            state.queue.append(body)
+            guard state.waitingCount > (state.isIdle ? 1 : 0), state.threads < threadsMax else { return false }
             state.threads += 1
             return true
         }
@@ -46,7 +61,8 @@ final class WaitingThreads: Sendable {
     /// Forgets what waits; the threads end with what they are at.
     func end() {
         state.update { state in
-            state.waiting = []
+            state.queue = []
+            state.first = 0
             state.hasEnded = true
         }
     }
@@ -58,8 +74,8 @@ final class WaitingThreads: Sendable {
 
     private func next(waits: Bool) -> (@Sendable () -> Void)? {
         state.wait { state -> (@Sendable () -> Void)?? in
-            if waits { state.isIdle = state.waiting.isEmpty }
-            if !state.waiting.isEmpty { return state.waiting.removeFirst() }
+            if waits { state.isIdle = state.waitingCount == 0 }
+            if state.waitingCount > 0 { return state.take() }
             guard !waits || state.hasEnded else { return nil }
             return .some(nil)
         } ?? nil

@@ -86,6 +86,12 @@ package final class MountFS: Sendable {
         node.entry(count: tree.count).flatMap { tree.content(of: $0)?.size } ?? 0
     }
 
+    /// Whether all bytes of the file that the tree has for a node are in the cache.
+    package func isLocal(_ node: Node) -> Bool {
+        guard let entry = node.entry(count: tree.count), let content = lower.content(of: entry) else { return true }
+        return lower.store.localBytes(of: content.id, size: content.size) >= content.size
+    }
+
     /// Whether pages that the kernel keeps of a node may have bytes of the tree that nobody checked; also where it has been written to
     /// since.
     package func hasUncertainPages(_ node: Node) -> Bool {

@@ -16,7 +16,7 @@ extension Overlay {
     }
 
     /// Whether a change of its attributes needs a node in the upper.
-    package func mustCopyUp(_ node: Node, for change: Change) -> Bool {
+    package func mustCopyUp(_ node: Node, for change: AttributeChange) -> Bool {
         guard mustCopyUp(node), let entry = node.entry(count: tree.count) else { return false }
         return change.size != nil || tree.attributes(of: entry).kind != .file
     }
@@ -28,7 +28,7 @@ extension Overlay {
     }
 
     /// Puts a file of the tree into the upper, whole, with all its names. Waits for bytes that are not local: not for a
-    /// thread that answers requests, unless `isCopiedAtOnce`.
+    /// thread that answers requests, unless `isCopiedAtOnce`. Of several that copy one file at once, one's copy shows.
     ///
     /// A copy that fails leaves everything as it was.
     /// - Parameters:
@@ -40,10 +40,10 @@ extension Overlay {
     ///   made, or where it is no file.
     @discardableResult
     package func copyUp(
-        _ node: Node, with change: Change?, by caller: Caller, keepsNode: () -> Bool,
+        _ node: Node, with change: AttributeChange?, by caller: Caller, keepsNode: () -> Bool,
         isCancelled: @escaping () -> Bool
     ) throws(FileError) -> OwnedDescriptor? {
-        do throws(CopyError) {
+        do throws(FileError) {
             return try copy(node, change, caller, keepsNode, isCancelled)
         } catch {
             if case .errno(let errno) = error, errno == .exists, !mustCopyUp(node) { return nil }
@@ -52,13 +52,9 @@ extension Overlay {
     }
 
     private func copy(
-        _ node: Node, _ change: Change?, _ caller: Caller, _ keepsNode: () -> Bool,
+        _ node: Node, _ change: AttributeChange?, _ caller: Caller, _ keepsNode: () -> Bool,
         _ isCancelled: @escaping () -> Bool
-    ) throws(CopyError) -> OwnedDescriptor? {
-        // What waits for bytes is made once, however many ask for it.
-        let isAlone = isCopiedAtOnce(node, size: change?.size)
-        do throws(Errno) { if !isAlone { try copies.begin(node.number, isCancelled) } } catch { throw .errno(error) }
-        defer { if !isAlone { copies.end(node.number) } }
+    ) throws(FileError) -> OwnedDescriptor? {
         guard mustCopyUp(node) else { return nil }
         let entry: Tree.Index
         let work: (folder: OwnedDescriptor, name: [UInt8])
@@ -66,7 +62,7 @@ extension Overlay {
             entry = try self.entry(of: node)
             work = try upper.workPlace()
         } catch { throw .errno(error) }
-        do throws(CopyError) {
+        do throws(FileError) {
             let file = try makeCopy(entry, change?.size, work, isCancelled)
             do throws(Errno) {
                 try changing { () throws(Errno) in
@@ -84,7 +80,7 @@ extension Overlay {
     private func makeCopy(
         _ entry: Tree.Index, _ size: UInt64?, _ work: (folder: OwnedDescriptor, name: [UInt8]),
         _ isCancelled: @escaping () -> Bool
-    ) throws(CopyError) -> OwnedDescriptor? {
+    ) throws(FileError) -> OwnedDescriptor? {
         let attributes = lower.attributes(of: entry)
         do throws(Errno) {
             switch attributes.kind {
@@ -128,7 +124,7 @@ extension Overlay {
     /// The copy takes the place of the file at all its names.
     private func show(
         _ work: (folder: OwnedDescriptor, name: [UInt8]), _ file: OwnedDescriptor?, _ entry: Tree.Index, _ node: Node,
-        _ change: Change?, _ caller: Caller, _ keepsNode: () -> Bool
+        _ change: AttributeChange?, _ caller: Caller, _ keepsNode: () -> Bool
     ) throws(Errno) {
         let names = namesOfTree(entry)
         let places = try placesToCopyTo(names, node)
@@ -151,11 +147,12 @@ extension Overlay {
                 if let change { try apply(change, to: copy, file, by: caller) }
                 let identity = DiskIdentity(try copy.status())
                 try put(work, at: places)
+                switching.writing { become(identity, places, file, node, keepsNode: keepsNode()) }
+                // After that: who looks for it finds the one or the other.
                 if metadata != nil {
                     lower.setMetadata(nil, of: entry)
                     try? upper.setMetadata(LowerMetadata(), tree.path(of: tree.inode(of: entry)))
                 }
-                switching.writing { become(identity, places, file, node, keepsNode: keepsNode()) }
             }
         }
     }
@@ -259,25 +256,6 @@ extension Overlay {
     }
 }
 
-/// Which files are being copied into the upper; who comes second waits, and goes on where the first has failed or was
-/// killed.
-final class CopiesUnderWay: Sendable {
-    private let nodes = Guarded<Set<UInt64>>([])
-
-    /// - Throws: EINTR where the caller is killed meanwhile.
-    func begin(_ node: UInt64, _ isCancelled: () -> Bool) throws(Errno) {
-        while true {
-            let isMine = nodes.wait(until: Deadline(after: .milliseconds(100))) { nodes in
-                nodes.insert(node).inserted ? true : nil
-            }
-            if isMine == true { return }
-            if isCancelled() { throw .interrupted }
-        }
-    }
-
-    func end(_ node: UInt64) { nodes.update { _ = $0.remove(node) } }
-}
-
 /// Copies the bytes of one file of the tree, on the calling thread.
 private struct ContentCopy: ~Copyable {
     private static let stepBytes: UInt64 = 4 << 20
@@ -294,7 +272,7 @@ private struct ContentCopy: ~Copyable {
         self.isCancelled = isCancelled
     }
 
-    func run() throws(Overlay.CopyError) {
+    func run() throws(FileError) {
         var done: UInt64 = 0
         if let complete = reading.completeFile { done = try share(complete) }
         if done < size { reading.expect(ByteRange(done, size)) }
@@ -304,10 +282,14 @@ private struct ContentCopy: ~Copyable {
             try copy(range)
             done = range.upperBound
         }
+        // Zeros at the end were not written.
+        do throws(Errno) { _ = try retryingOnInterrupt { ftruncate(file.rawValue, off_t(size)) } } catch {
+            throw .errno(error)
+        }
     }
 
     /// Lets the disk copy, which shares the blocks where it can. - Returns: how many bytes were copied.
-    private func share(_ complete: OwnedDescriptor) throws(Overlay.CopyError) -> UInt64 {
+    private func share(_ complete: OwnedDescriptor) throws(FileError) -> UInt64 {
         var from: off_t = 0
         var to: off_t = 0
         while UInt64(to) < size {
@@ -327,7 +309,7 @@ private struct ContentCopy: ~Copyable {
         return UInt64(to)
     }
 
-    private func copy(_ range: ByteRange) throws(Overlay.CopyError) {
+    private func copy(_ range: ByteRange) throws(FileError) {
         let waiter = RegionWaiter()
         do throws(MCFSError) {
             switch try reading.read(range, makeWaiter: { waiter }) {
@@ -353,14 +335,40 @@ private final class RegionWaiter: ReadWaiter {
         isDone.update { $0 = true }
     }
 
+    /// Blocks of zeros stay holes: a sparse file stays one.
+    private static func write(
+        _ bytes: UnsafeRawBufferPointer, to file: OwnedDescriptor, at offset: UInt64
+    ) throws(Errno) {
+        let step = 64 << 10
+        var start = 0
+        while start < bytes.count {
+            var end = start
+            while end < bytes.count, !isZero(bytes[end..<min(end + step, bytes.count)]) { end += step }
+            end = min(end, bytes.count)
+            if end > start {
+                try file.write(UnsafeRawBufferPointer(rebasing: bytes[start..<end]), at: offset + UInt64(start))
+            }
+            start = end + step
+        }
+    }
+
+    private static func isZero(_ bytes: Slice<UnsafeRawBufferPointer>) -> Bool {
+        let bytes = UnsafeRawBufferPointer(rebasing: bytes)
+        guard let start = bytes.baseAddress, bytes[0] == 0 else { return bytes.isEmpty }
+        // Each byte is the one before it.
+        return memcmp(start, start + 1, bytes.count - 1) == 0
+    }
+
     /// - Returns: false where the time passed first.
     func wait(_ time: Duration) -> Bool { isDone.wait(until: Deadline(after: time)) { $0 ? true : nil } ?? false }
 
-    func take(writing file: OwnedDescriptor, at offset: UInt64) throws(Overlay.CopyError) {
+    func take(writing file: OwnedDescriptor, at offset: UInt64) throws(FileError) {
         switch result.withLock({ $0.take() }) {
         case .success(let region):
             let outcome: Result<Void, Errno>? = region.withBytes { bytes in
-                do throws(Errno) { return .success(try file.write(bytes, at: offset)) } catch { return .failure(error) }
+                do throws(Errno) { return .success(try Self.write(bytes, to: file, at: offset)) } catch {
+                    return .failure(error)
+                }
             }
             switch outcome {
             case .success: return

@@ -20,7 +20,11 @@ extension Overlay {
             return try object(of: known).extendedAttribute(name)
         }
         try checkNamespace(name)
-        guard let value = lower.metadata(of: try entry(of: node))?.extendedAttributes[name] else { throw .noAttribute }
+        let value = lower.metadata(of: try entry(of: node))?.extendedAttributes[name]
+        if let known = nodes.node(node.number), known.now.isUpper {
+            return try object(of: known).extendedAttribute(name)
+        }
+        guard let value else { throw .noAttribute }
         return value
     }
 
@@ -109,7 +113,7 @@ extension Overlay {
         kept: (inout [[UInt8]: [UInt8]]) throws(Errno) -> Void
     ) throws(Errno) {
         if name.starts(with: Self.own) { throw .notPermitted }
-        try changing { () throws(Errno) in
+        try changing(node) { () throws(Errno) in
             if let known = nodes.node(node.number), known.now.isUpper {
                 try upper.settle()
                 known.now.folder?.hasDefaultAccessList = nil

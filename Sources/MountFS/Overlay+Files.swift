@@ -85,10 +85,12 @@ extension Overlay {
     /// it need not ask before every write.
     private func dropSetIDs(of file: OwnedDescriptor, writtenBy caller: Caller) throws(Errno) {
         guard caller.uid != 0 else { return }
-        let mode = try file.status().st_mode
-        let permissions = UInt16(mode & 0o7777)
-        if permissions.withoutSetIDs != permissions {
-            _ = try retryingOnInterrupt { fchmod(file.rawValue, mode_t(permissions.withoutSetIDs)) }
+        let status = try file.status()
+        let permissions = UInt16(status.st_mode & 0o7777)
+        // Without execution for the group the bit means something else, which who is not in the group takes away, too.
+        let kept = permissions & ~(status.st_gid == caller.gid ? 0 : 0o2000)
+        if kept.withoutSetIDs != permissions {
+            _ = try retryingOnInterrupt { fchmod(file.rawValue, mode_t(kept.withoutSetIDs)) }
         }
     }
 
@@ -181,8 +183,8 @@ extension Overlay {
     // MARK: Attributes
 
     /// A new size needs the file in the upper: see `mustCopyUp`. Owner, mode and times do not.
-    package func change(_ node: Node, _ change: Change, by caller: Caller) throws(Errno) -> NodeAttributes {
-        try changing { () throws(Errno) in
+    package func change(_ node: Node, _ change: AttributeChange, by caller: Caller) throws(Errno) -> NodeAttributes {
+        try changing(node) { () throws(Errno) in
             if let known = nodes.node(node.number), known.now.isUpper {
                 try upper.settle()
                 try apply(change, to: known, by: caller)
@@ -202,14 +204,28 @@ extension Overlay {
         }
     }
 
-    private func apply(_ change: Change, to node: OverlayNode, by caller: Caller) throws(Errno) {
+    /// Runs `body`, which changes attributes, once more where the file has come to be in the upper meanwhile: the kernel asks
+    /// again only who came by a path.
+    func changing<Result>(_ node: Node, _ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+        try changing { () throws(Errno) in
+            let mayBecomeUpper = mustCopyUp(node)
+            do throws(Errno) { return try body() } catch {
+                guard error == .stale, mayBecomeUpper, !mustCopyUp(node) else { throw error }
+                return try body()
+            }
+        }
+    }
+
+    private func apply(_ change: AttributeChange, to node: OverlayNode, by caller: Caller) throws(Errno) {
         let object = try object(of: node)
         let file: OwnedDescriptor? = if case .upper(let open) = openFiles.known(node.number) { open } else { nil }
         try apply(change, to: object, file, by: caller)
     }
 
     /// - Parameter file: the object, open for writing, where it is.
-    func apply(_ change: Change, to object: UpperObject, _ file: OwnedDescriptor?, by caller: Caller) throws(Errno) {
+    func apply(_ change: AttributeChange, to object: UpperObject, _ file: OwnedDescriptor?, by caller: Caller)
+        throws(Errno)
+    {
         if change.uid != nil || change.gid != nil { try object.setOwner(change.uid, change.gid) }
         if let permissions = change.permissions { try object.setPermissions(permissions) }
         if let size = change.size {
@@ -222,7 +238,7 @@ extension Overlay {
         }
     }
 
-    private func time(_ time: Change.Time?) -> timespec {
+    private func time(_ time: AttributeChange.Time?) -> timespec {
         switch time {
         case nil: timespec(tv_sec: 0, tv_nsec: mcfs_utime_omit)
         case .now: timespec(tv_sec: 0, tv_nsec: mcfs_utime_now)
@@ -230,8 +246,8 @@ extension Overlay {
         }
     }
 
-    private func remember(_ change: Change, of entry: Tree.Index) throws(Errno) {
-        func timestamp(_ time: Change.Time?) -> Timestamp? {
+    private func remember(_ change: AttributeChange, of entry: Tree.Index) throws(Errno) {
+        func timestamp(_ time: AttributeChange.Time?) -> Timestamp? {
             switch time {
             case nil: nil
             case .now: .now

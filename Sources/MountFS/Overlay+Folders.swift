@@ -31,30 +31,29 @@ extension Overlay {
     private func makeFolder(_ node: Node, in parent: UpperFolder, _ parentNode: Node) throws(Errno) {
         let entry = try entry(of: node)
         try upper.settle()
+        let work = try upper.workPlace()
+        var isPut = false
+        defer { if !isPut { upper.discard(work) } }
+        // Made before anybody is held up: a disk that does not answer keeps nobody from looking.
+        _ = try retryingOnInterrupt { work.name.withTerminated { mkdirat(work.folder.rawValue, $0, 0o700) } }
+        let made = UpperObject.name(work.name, in: work.folder)
+        let attributes = lower.attributes(of: entry)
+        if isRoot { try dress(made, as: attributes) }
+        let identity = DiskIdentity(try made.status())
         try holding([parent]) { () throws(Errno) in
             // Asked again: somebody may have made it, moved it or removed it.
             let state = nodes.node(node.number)?.now
             if state?.isRemoved == true || state?.folder?.isOnDisk == true { return }
             guard state?.parent.map({ $0 == parentNode.number }) != false, parent.isOnDisk else { return }
             let name = state?.folder?.name ?? tree.withName(of: entry) { Array($0) }
-            let work = try upper.workPlace()
-            do throws(Errno) {
-                _ = try retryingOnInterrupt { work.name.withTerminated { mkdirat(work.folder.rawValue, $0, 0o700) } }
-                let made = UpperObject.name(work.name, in: work.folder)
-                let attributes = lower.attributes(of: entry)
-                if isRoot { try dress(made, as: attributes) }
-                let identity = DiskIdentity(try made.status())
-                try keepingTimes(of: parent) { () throws(Errno) in try upper.put(work, name, in: parent) }
-                // Who is not root can move only what they may write to (rename(2)).
-                if !isRoot { try dress(try upper.object(name, in: parent), as: attributes) }
-                let folder = parent.folder(name)
-                folder.identity = identity
-                nodes.become(
-                    .upperDirectory(identity, folder: folder, shows: entry, parent: parentNode.number), ofEntry: node)
-            } catch {
-                upper.discard(work)
-                throw error
-            }
+            try keepingTimes(of: parent) { () throws(Errno) in try upper.put(work, name, in: parent) }
+            isPut = true
+            // Who is not root can move only what they may write to (rename(2)).
+            if !isRoot { try dress(try upper.object(name, in: parent), as: attributes) }
+            let folder = parent.folder(name)
+            folder.identity = identity
+            nodes.become(
+                .upperDirectory(identity, folder: folder, shows: entry, parent: parentNode.number), ofEntry: node)
         }
     }
 
@@ -64,22 +63,32 @@ extension Overlay {
         do throws(Errno) { return try makeFolder(node) } catch {
             guard error == .noSpace || error == .quota else { throw error }
         }
-        var missing: [Tree.Index] = []
+        var missing: Tree.Index?
         var next = node
         while true {
             let state = nodes.node(next.number)?.now
             if state?.isRemoved == true { throw .noEntry }
             if let folder = state?.folder {
-                return missing.reversed().reduce((folder, next)) { parent, entry in
-                    let own = parent.0.folder(tree.withName(of: entry) { Array($0) })
-                    let node = Node(entry: entry)
-                    nodes.become(.treeDirectory(entry, folder: own, parent: parent.1.number), ofEntry: node)
-                    return (own, node)
-                }.0
+                guard let entry = missing else { return folder }
+                try rememberFolder(of: entry, in: folder, next)
+                missing = nil
+                next = node
+                continue
             }
             let entry = try entry(of: next)
-            missing.append(entry)
+            missing = entry
             next = Node(entry: tree.parent(of: entry))
+        }
+    }
+
+    private func rememberFolder(of entry: Tree.Index, in parent: UpperFolder, _ parentNode: Node) throws(Errno) {
+        try holding([parent]) { () throws(Errno) in
+            // Asked again, as for a directory that is made.
+            let node = Node(entry: entry)
+            guard nodes.node(parentNode.number)?.now.folder === parent, nodes.node(node.number)?.now.folder == nil
+            else { return }
+            let own = parent.folder(tree.withName(of: entry) { Array($0) })
+            nodes.become(.treeDirectory(entry, folder: own, parent: parentNode.number), ofEntry: node)
         }
     }
 

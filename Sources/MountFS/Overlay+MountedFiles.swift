@@ -7,8 +7,6 @@ internal import Upper
 
 extension Overlay {
     package typealias Caller = MountFS.Caller
-    package typealias Change = AttributeChange
-    typealias CopyError = FileError
 
     package var isWritable: Bool { true }
 

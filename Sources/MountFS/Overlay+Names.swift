@@ -12,26 +12,29 @@ extension Overlay {
         try changing { () throws(Errno) in
             try self.making(name, in: parent) { (directory, folder) throws(Errno) in
                 let descriptor = try upper.descriptor(of: folder)
-                try asOwner(caller) { () throws(Errno) in
-                    _ = try retryingOnInterrupt {
-                        name.withTerminated { name in
-                            switch making {
-                            case .directory(let permissions):
-                                mkdirat(descriptor.rawValue, name, mode(permissions, caller, folder))
-                            case .symlink(let target):
-                                target.withTerminated { symlinkat($0, descriptor.rawValue, name) }
-                            case .node(let mode, let device):
-                                mknodat(
-                                    descriptor.rawValue, name,
-                                    mode & S_IFMT | self.mode(UInt16(mode & 0o7777), caller, folder), dev_t(device))
+                func make() throws(Errno) {
+                    try asOwner(caller) { () throws(Errno) in
+                        _ = try retryingOnInterrupt {
+                            name.withTerminated { name in
+                                switch making {
+                                case .directory(let permissions):
+                                    mkdirat(descriptor.rawValue, name, mode(permissions, caller, folder))
+                                case .symlink(let target):
+                                    target.withTerminated { symlinkat($0, descriptor.rawValue, name) }
+                                case .node(let mode, let device):
+                                    mknodat(
+                                        descriptor.rawValue, name,
+                                        mode & S_IFMT | self.mode(UInt16(mode & 0o7777), caller, folder), dev_t(device))
+                                }
                             }
                         }
                     }
                 }
-                // A hidden directory of the tree does not become part of one that is made in its place. Said afterwards: a
-                // making that fails, or a crash in between, takes nothing of the tree away.
+                // A hidden directory of the tree does not become part of one that is made in its place.
                 if case .directory = making, folder.mark(name) == nil, naturalEntry(name, in: directory) != nil {
-                    try? upper.cover(name, in: folder)
+                    try upper.cover(name, in: folder, make)
+                } else {
+                    try make()
                 }
                 let made = try shown(name, in: directory, folder)
                 if case .directory = making, folder.hasDefaultAccessList == false {
@@ -223,6 +226,8 @@ extension Overlay {
     private func making<Result>(
         _ name: [UInt8], in parent: Node, _ body: (Directory, UpperFolder) throws(Errno) -> Result
     ) throws(Errno) -> Result {
+        // The upper's disk may allow longer ones.
+        if name.count > TreePath.nameBytesMax { throw Errno(rawValue: ENAMETOOLONG) }
         func check(_ directory: Directory) throws(Errno) {
             if isHidden(name, in: directory) { throw .notPermitted }
             // What the upper has is refused by the disk.

@@ -32,7 +32,6 @@ package final class Overlay: MountedFiles {
     /// Held for reading while a file of the tree is being opened, for writing while it becomes one of the upper.
     let switching = ReadWriteLock()
     let nodes: NodeTable
-    let copies = CopiesUnderWay()
     let listings = Lock<[UInt64: Listed]>([:])
     let listingCount = Lock<UInt64>(0)
     private let isClosed = Atomic<Bool>(false)
@@ -165,9 +164,14 @@ package final class Overlay: MountedFiles {
     package func forget(_ node: Node, _ count: UInt64) -> Bool { nodes.forget(node.number, count) }
 
     package func attributes(of node: Node) throws(Errno) -> NodeAttributes {
-        guard let known = nodes.node(node.number) else { return lower.attributes(of: try entry(of: node)) }
-        if known.now.isUpper { return attributes(of: known, try status(of: known)) }
-        return lower.attributes(of: try entry(of: node))
+        while true {
+            if let known = nodes.node(node.number), known.now.isUpper {
+                return attributes(of: known, try status(of: known))
+            }
+            let attributes = lower.attributes(of: try entry(of: node))
+            // What is remembered of a file is forgotten once it is in the upper.
+            if nodes.node(node.number)?.now.isUpper != true { return attributes }
+        }
     }
 
     /// Of a node that was just copied: ESTALE where the copy is another node.
@@ -436,7 +440,7 @@ extension NodeAttributes {
 }
 
 extension Timestamp {
-    init(_ time: timespec) { self.init(seconds: Int64(time.tv_sec), nanoseconds: UInt32(time.tv_nsec)) }
+    init(_ time: timespec) { self.init(seconds: Int64(time.tv_sec), nanoseconds: UInt32(clamping: time.tv_nsec)) }
 
     static var now: Timestamp {
         var time = timespec()

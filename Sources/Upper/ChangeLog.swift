@@ -41,7 +41,6 @@ final class ChangeLog: Sendable {
         /// How many bytes are worth a look at what of them is history.
         var longLength = ChangeLog.longLengthMin
         var isClosed = false
-        var problems: [String] = []
 
         /// Nothing needs to go to the disk; a log without a record of this mount says nothing new.
         var isDurable: Bool { !isSuspect && durable == appended && (isNamed || appended == 0) }
@@ -63,6 +62,7 @@ final class ChangeLog: Sendable {
     let alone = Lock(())
     private let syncing = Lock(())
     private let state = Lock(State())
+    private let told = Lock<[String]>([])
     private let compacting = Lock<StartedThread?>(nil)
     private let root: OwnedDescriptor
 
@@ -78,7 +78,7 @@ final class ChangeLog: Sendable {
     }
 
     /// What the user should know of the log.
-    var problems: [String] { state.withLock { $0.problems } }
+    var problems: [String] { told.withLock { $0 } }
 
     // MARK: Writing
 
@@ -109,10 +109,13 @@ final class ChangeLog: Sendable {
 
     /// Before the disk's names change: what is remembered goes there first.
     func settle() throws(Errno) {
-        let (isSuspect, owesDone) = state.withLock { ($0.isSuspect, $0.owesDone) }
-        if isSuspect { try alone.withLock { _ throws(Errno) in try recover() } }
-        // Else what was done would be taken for what is to be done.
-        if owesDone { _ = try append([], isDeletion: true) }
+        if state.withLock({ $0.isSuspect || $0.owesDone }) {
+            try alone.withLock { _ throws(Errno) in
+                try recover()
+                // Else what was done would be taken for what is to be done.
+                if state.withLock({ $0.owesDone }) { _ = try append([], isDeletion: true) }
+            }
+        }
         try makeDurable()
     }
 
@@ -122,13 +125,15 @@ final class ChangeLog: Sendable {
         do throws(Errno) { _ = try append([.done], isDeletion: true) } catch { state.withLock { $0.owesDone = true } }
     }
 
-    /// - Returns: where the file ended.
+    /// - Returns: where the records begin.
     private func append(_ records: [ChangeRecord], isDeletion: Bool) throws(Errno) -> off_t {
         try state.withLock { state throws(Errno) in
             if state.isClosed { throw .notConnected }
             if state.isSuspect { throw .io }
             let file = try open(&state)
-            let bytes = ((state.owesDone ? [.done] : []) + records).flatMap(\.line)
+            // What is taken back is not what was owed before.
+            let owed = state.owesDone ? ChangeRecord.done.line : []
+            let bytes = owed + records.flatMap(\.line)
             let begin = state.end
             try Self.makeRoom(&state, file, for: bytes.count, isDeletion: isDeletion)
             do throws(Errno) {
@@ -142,7 +147,7 @@ final class ChangeLog: Sendable {
             state.end = begin + off_t(bytes.count)
             state.owesDone = false
             state.appended += 1
-            return begin
+            return begin + off_t(owed.count)
         }
     }
 
@@ -250,9 +255,11 @@ final class ChangeLog: Sendable {
             // While no record waits for the disk to follow: it may have to be cut off again.
             try alone.withLock { _ throws(Errno) in
                 try syncing.withLock { _ throws(Errno) in
+                    let (now, endNow) = state.withLock { ($0.isClosed || $0.isSuspect ? nil : $0.file, $0.end) }
+                    guard let old, old === now else { throw .io }
+                    try Self.copy(old, from: end, to: endNow, behind: anew)
                     try state.withLock { state throws(Errno) in
-                        guard let old, old === state.file, !state.isClosed, !state.isSuspect else { throw .io }
-                        try Self.copy(old, from: end, to: state.end, behind: anew)
+                        if state.isClosed { throw .io }
                         try replace(&state, with: anew, Self.nameWhileCompacting)
                     }
                 }
@@ -324,8 +331,10 @@ final class ChangeLog: Sendable {
     private func open(_ state: inout State, whole: Int? = nil) throws(Errno) -> OwnedDescriptor {
         if let known = state.file { return known }
         let file = try OwnedDescriptor.open(
-            bytes: Self.name, at: try openPlace(&state), O_RDWR | O_CREAT | O_NOFOLLOW)
-        state.end = try file.status().st_size
+            bytes: Self.name, at: try openPlace(&state), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK)
+        let status = try file.status()
+        guard status.st_mode & S_IFMT == S_IFREG else { throw .io }
+        state.end = status.st_size
         if let whole, whole < state.end { Self.cut(&state, file, to: off_t(whole)) }
         try? Self.makeRoom(&state, file, for: ChangeRecord.firstLine.count, isDeletion: true)
         if state.end == 0 {
@@ -404,12 +413,13 @@ final class ChangeLog: Sendable {
         }
         let records = earlier.log.records
         for record in records { remembered.apply(record) }
+        remembered.hideWhatMoved()
         state.withLock { $0.place = earlier.place }
         alone.withLock { _ in
             for name in [Self.nameWhileCompacting, Self.nameWhileRecovering] { Self.unlink(name, in: earlier.place) }
             earlier.clearWork()
             let kept = earlier.keepDamaged()
-            if let problem = kept.problem { state.withLock { $0.problems.append(problem) } }
+            if let problem = kept.problem { told.withLock { $0.append(problem) } }
             let live = remembered.records
             guard
                 earlier.log.isTorn || earlier.log.damagedLines > 0 || records.count != live.count

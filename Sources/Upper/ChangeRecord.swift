@@ -21,7 +21,8 @@ enum ChangeRecord: Hashable {
     case rename(Rename)
     case done
 
-    static let firstLine = Array("mcfs-upper 1\n".utf8)
+    private static let prefix = Array("mcfs-upper ".utf8)
+    static let firstLine = prefix + Array("1\n".utf8)
 
     /// What a log says, and what cannot be read of it.
     struct Log {
@@ -48,8 +49,10 @@ enum ChangeRecord: Hashable {
             if let record = ChangeRecord(line: line) { log.records.append(record) } else { log.damagedLines += 1 }
         }
         if !firstLine.dropLast().elementsEqual(first) {
-            // Nothing in it that this version writes: it is not a garbled log of this version.
-            if log.records.isEmpty, first.starts(with: firstLine.prefix("mcfs-upper ".count)) {
+            let rest = first.dropFirst(prefix.count)
+            if first.starts(with: prefix), !rest.isEmpty,
+                rest.allSatisfy({ UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 })
+            {
                 throw MCFSError(
                     .configuration,
                     "the upper was written by another version of mcfs; mount it with that version, or use another --upper"
@@ -204,7 +207,7 @@ extension LowerMetadata {
             let text = String(decoding: value, as: UTF8.self)
             switch key {
             case "mode":
-                guard let number = UInt16(text, radix: 8) else { return nil }
+                guard let number = UInt16(text, radix: 8), number <= 0o7777 else { return nil }
                 permissions = number
             case "uid":
                 guard let number = UInt32(text) else { return nil }

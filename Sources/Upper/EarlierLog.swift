@@ -30,8 +30,11 @@ struct EarlierLog {
 
     private static func contents(of name: [UInt8], in place: OwnedDescriptor) throws(Errno) -> [UInt8] {
         do throws(Errno) {
-            let file = try OwnedDescriptor.open(bytes: name, at: place, O_RDONLY | O_NOFOLLOW)
-            var bytes = [UInt8](repeating: 0, count: Int(try file.status().st_size))
+            // Whatever else somebody put there is not read, nor waited for.
+            let file = try OwnedDescriptor.open(bytes: name, at: place, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            let status = try file.status()
+            guard status.st_mode & S_IFMT == S_IFREG else { throw Errno(rawValue: EINVAL) }
+            var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
             let count = try bytes.withBytes { (buffer: UnsafeMutableRawBufferPointer) throws(Errno) in
                 try file.read(into: buffer, at: 0)
             }

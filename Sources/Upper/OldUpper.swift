@@ -27,6 +27,7 @@ package struct OldUpper: Sendable {
         if earlier.lastRename?.isUndone(root: root) == true { records.removeLast() }
         let remembered = Remembered()
         for record in records { remembered.apply(record) }
+        remembered.hideWhatMoved()
         var marks: [(path: TreePath, mark: Mark)] = []
         remembered.root.forEachMark { marks.append(($0, $1)) }
         self.marks = marks

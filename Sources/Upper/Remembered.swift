@@ -54,6 +54,32 @@ final class Remembered: Sendable {
         lower.withLock { $0[path] = value == LowerMetadata() ? nil : value }
     }
 
+    /// What was moved shows at its new place alone, also where a damaged log has lost what hides it at the old one.
+    func hideWhatMoved() {
+        var moved: [TreePath: TreePath] = [:]
+        root.forEachMark { place, mark in
+            if case .redirect(let lower) = mark { moved[lower] = place }
+        }
+        for lower in moved.keys where !lower.isRoot {
+            var place = TreePath.root
+            var above = TreePath.root
+            var isHidden = false
+            for (depth, name) in lower.components.enumerated() {
+                above = above.appending(name)
+                let isLast = depth + 1 == lower.components.count
+                if !isLast, let other = moved[above] {
+                    place = other
+                    isHidden = false
+                    continue
+                }
+                place = place.appending(name)
+                if case .redirect(above) = root.folder(at: place.parent).mark(name) { continue }
+                if root.folder(at: place.parent).mark(name) != nil { isHidden = true }
+            }
+            if !isHidden, moved[lower] != place { root.folder(at: place.parent).setMark(.whiteout, place.name) }
+        }
+    }
+
     /// The shortest log that says the same.
     var records: [ChangeRecord] {
         var records: [ChangeRecord] = []

@@ -14,8 +14,12 @@ internal import Synchronization
 ///
 /// Threads: whoever changes a name holds the `names` of its folder.
 package final class UpperDirectory: Sendable {
-    /// Directories that are held open at most.
-    private static let openFoldersMax = 512
+    /// Directories that are held open at most: few of what the process may have open.
+    private static let openFoldersMax: Int = {
+        var limit = rlimit()
+        return getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0
+            ? min(512, Int(clamping: limit.rlim_cur) / 16) : 32
+    }()
 
     /// Absolute, for messages and `status`.
     package let path: String
@@ -106,15 +110,16 @@ package final class UpperDirectory: Sendable {
             do throws(Errno) {
                 let opened = try OwnedDescriptor.open(
                     bytes: folder.name, at: parent, mcfs_o_path | O_DIRECTORY | O_NOFOLLOW)
-                if let identity = folder.identity, try DiskIdentity(UpperObject.descriptor(opened).status()) != identity
-                {
-                    throw .noEntry
-                }
+                let identity = try DiskIdentity(UpperObject.descriptor(opened).status())
+                if folder.identity != identity { throw .noEntry }
                 keepOpen(folder, opened)
-                return opened
+                // Who takes it from the disk forgets the descriptor, which may have come just now.
+                if folder.identity == identity { return opened }
+                closeDescriptor(of: folder)
+                throw .noEntry
             } catch {
                 attempts += 1
-                guard error == .noEntry, attempts < 100 else { throw error }
+                guard error == .noEntry, attempts < 100, folder.isOnDisk else { throw error }
                 // It is just being moved: the disk has its new name, the folder not yet. A tenth of a second at most, and no
                 // lock to wait for: whoever moves it may be the caller.
                 usleep(1000)
@@ -190,10 +195,12 @@ package final class UpperDirectory: Sendable {
         log.compactIfLong()
     }
 
-    /// What the tree has at a name does not show from now on, nor in what is made there.
-    package func cover(_ name: [UInt8], in folder: UpperFolder) throws(Errno) {
+    /// What the tree has at a name does not show from now on, nor in what `make` makes there.
+    package func cover(_ name: [UInt8], in folder: UpperFolder, _ make: @escaping () throws(Errno) -> Void)
+        throws(Errno)
+    {
         try alone { () throws(Errno) in
-            try log.perform([.whiteout(folder.path.appending(name))])
+            try log.perform([.whiteout(folder.path.appending(name))], make)
             folder.setMark(.whiteout, name)
         }
     }
@@ -266,7 +273,7 @@ package final class UpperDirectory: Sendable {
 
     /// An empty value forgets what was remembered. Under `alone`.
     package func setMetadata(_ value: LowerMetadata, _ lower: TreePath) throws(Errno) {
-        try log.perform([.metadata(lower, value)], isDeletion: false)
+        try log.perform([.metadata(lower, value)], isDeletion: value == LowerMetadata())
         log.remembered.setMetadata(value, lower)
         log.compactIfLong()
     }

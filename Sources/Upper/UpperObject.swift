@@ -20,9 +20,20 @@ package enum UpperObject: Sendable {
     }
 
     package func open(_ flags: CInt) throws(Errno) -> OwnedDescriptor {
-        switch self {
-        case .name(let name, let folder): try .open(bytes: name, at: folder, flags | O_NOFOLLOW)
-        case .descriptor: try .open(bytes: path, at: nil, flags)
+        var attempts = 0
+        while true {
+            do throws(Errno) {
+                switch self {
+                case .name(let name, let folder):
+                    return try .open(bytes: name, at: folder, flags | O_NOFOLLOW)
+                case .descriptor: return try .open(bytes: path, at: nil, flags)
+                }
+            } catch {
+                // Another thread looks just now who holds the file for writing, by a lease of two system calls.
+                attempts += 1
+                guard error == .wouldBlock, attempts < 1000 else { throw error }
+                usleep(1000)
+            }
         }
     }
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import trees
+from faults import Faults
 from loop_disk import LoopDisk
 from test_upper import changes, read, write
 
@@ -96,6 +97,7 @@ def test_changes_that_wait_for_the_disk_hold_up_no_other_directory(mcfs, lower, 
         ):
             result = subprocess.run(command, timeout=10, capture_output=True)
             assert result.returncode == (1 if "nothing" in command[-1] else 0), result.stderr
+        assert mcfs.run("status", json=True, timeout=30).json["mounts"][0]["mountpoint"] == mountpoint
     finally:
         subprocess.run(["fsfreeze", "-u", disk.path], check=True)
     for worker in workers:
@@ -131,6 +133,91 @@ def test_a_file_that_many_open_for_writing_at_once_is_copied_once(mcfs, lower, d
     for file in files:
         os.close(file)
     mcfs.umount(mountpoint)
+
+
+def test_a_file_whose_bytes_do_not_come_keeps_no_other_from_being_copied(mcfs, nginx, fault_proxy, lower):
+    folder = f"{nginx.root}/copies"
+    for name in ("slow", "other"):
+        trees.write(f"{folder}/{name}", trees.seeded(5, 300_000))
+    proxy = fault_proxy(nginx.url)
+    mountpoint = mcfs.mount(f"{proxy.url}/files/copies/", lower)
+    assert len(read(f"{mountpoint}/other")) == 300_000
+    proxy.fault({"kind": "stall", "after": 1000, "match": "/slow", "method": "GET"})
+    # More of them than there are threads for copies.
+    openers = [subprocess.Popen(["sh", "-c", f"exec 3<>{mountpoint}/slow"]) for _ in range(20)]
+    try:
+        time.sleep(1)
+        for name in ("large", "other", "files/3"):
+            subprocess.run(["sh", "-c", f"exec 3<>{mountpoint}/{name}"], timeout=20, check=True)
+        assert all(opener.poll() is None for opener in openers)
+        openers[3].kill()
+        assert openers[3].wait(10) == -9
+        proxy.heal()
+        assert [opener.wait(60) for opener in openers if opener is not openers[3]] == [0] * 19
+    finally:
+        for opener in openers:
+            opener.kill()
+
+
+def test_a_file_that_is_copied_shows_no_attributes_but_its_own(mcfs, lower, tmp_path):
+    for number in range(150):
+        trees.write(f"{lower}/secrets/{number}", b"secret")
+    mountpoint = mcfs.mount(lower)
+    stop, wrong, failed = threading.Event(), [], []
+
+    def look(file, change):
+        while not stop.is_set():
+            # The kernel asks for the attributes anew after a read.
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.pread(file, 6, 0)
+            if os.fstat(file).st_uid != 1234:
+                wrong.append(file)
+            try:
+                os.utime(file, ns=(1, 1))
+            except OSError as error:
+                failed.append(error)
+
+    for number in range(150):
+        path = f"{mountpoint}/secrets/{number}"
+        os.chmod(path, 0o600)
+        os.chown(path, 1234, 1234)
+        file = os.open(path, os.O_RDONLY)
+        stop.clear()
+        looker = threading.Thread(target=look, args=(file, number))
+        looker.start()
+        try:
+            time.sleep(0.003)
+            os.close(os.open(path, os.O_RDWR))
+            time.sleep(0.003)
+        finally:
+            stop.set()
+            looker.join()
+            os.close(file)
+        status = os.stat(path)
+        assert (status.st_uid, status.st_mode & 0o777) == (1234, 0o600), f"file {number}"
+    assert not wrong and not failed
+
+
+def test_what_is_owed_to_the_log_stays_when_a_later_record_is_taken_back(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    for name in ("1", "2"):
+        write(f"{mountpoint}/files/{name}", b"mine")
+    os.sync()
+    # The log says that the name is moved, and cannot say that it was.
+    with Faults(mcfs.daemon_pids, ("pwrite64:error=ENOSPC:when=2",), tmp_path / "first.log",
+                f"{upper}/.mcfs-upper/changes"):
+        os.rename(f"{mountpoint}/files/1", f"{mountpoint}/files/new")
+    with Faults(mcfs.daemon_pids, ("unlinkat:error=EIO:when=1",), tmp_path / "second.log"):
+        with pytest.raises(OSError):
+            os.remove(f"{mountpoint}/files/2")
+    os.rename(f"{mountpoint}/files/new", f"{mountpoint}/files/1")
+    before = sorted(os.listdir(f"{mountpoint}/files"))
+    assert "new" not in before and read(f"{mountpoint}/files/1") == b"mine"
+    mcfs.umount(mountpoint)
+    mcfs.mount(lower, at=mountpoint, options=("--upper", upper))
+    assert sorted(os.listdir(f"{mountpoint}/files")) == before and read(f"{mountpoint}/files/1") == b"mine"
 
 
 def test_attributes_that_no_disk_would_take_are_refused_at_once(mcfs, lower, tmp_path):

@@ -228,6 +228,66 @@ import Testing
         #expect(throws: MCFSError.self) { try with { _ in } }
         let left = try lines()
         #expect(left == ["mcfs-upper 2", "something else"])
+        // Also where it has records that this version knows.
+        try FileManager.default.removeItem(atPath: path + "/.mcfs-upper")
+        try delete(["a"])
+        let known = try #require(try lines().last)
+        try Data("mcfs-upper 12\n\(known)\nsomething else\n".utf8).write(to: URL(fileURLWithPath: log))
+        #expect(throws: MCFSError.self) { try with { _ in } }
+    }
+
+    @Test("what the tree has is covered on the disk before something is made in its place, or not at all")
+    func covers() throws {
+        defer { clear() }
+        try with { upper in
+            #expect(throws: Errno.self) {
+                try upper.cover(bytes("a"), in: upper.root) { () throws(Errno) in throw .io }
+            }
+            #expect(marks(upper) == [:])
+            var before: [String] = []
+            try upper.cover(bytes("a"), in: upper.root) { () throws(Errno) in before = (try? lines()) ?? [] }
+            #expect(before.contains { $0.hasPrefix("whiteout a ") } && marks(upper) == ["a": .whiteout])
+        }
+        try with { upper in #expect(marks(upper) == ["a": .whiteout]) }
+    }
+
+    @Test("what was moved shows at one place, also where the line that hides it at the other is lost")
+    func movedShowsOnce() throws {
+        defer { clear() }
+        try delete(["x"])
+        let records: [ChangeRecord] = [
+            .redirect(Self.path("E"), to: Self.path("d/e")), .redirect(Self.path("F"), to: Self.path("d/e/f")),
+            .redirect(Self.path("one"), to: Self.path("two")), .redirect(Self.path("two"), to: Self.path("one")),
+        ]
+        try Data(ChangeRecord.firstLine + records.flatMap(\.line)).write(to: URL(fileURLWithPath: log))
+        try with { upper in
+            #expect(
+                marks(upper) == [
+                    "E": .redirect(Self.path("d/e")), "d/e": .whiteout,
+                    "F": .redirect(Self.path("d/e/f")), "E/f": .whiteout,
+                    "one": .redirect(Self.path("two")), "two": .redirect(Self.path("one")),
+                ])
+        }
+    }
+
+    @Test("what is no plain file in the place of the log is not waited for")
+    func noFile() throws {
+        defer { clear() }
+        mkdir(path + "/.mcfs-upper", 0o700)
+        mkfifo(log, 0o600)
+        #expect(throws: MCFSError.self) { try with { _ in } }
+    }
+
+    @Test("a directory that the disk does not have is not reached by what is known of its folder")
+    func goneFolder() throws {
+        defer { clear() }
+        try with { upper in
+            mkdir(path + "/d", 0o700)
+            let folder = upper.root.folder(bytes("d"))
+            #expect(throws: Errno.self) { try upper.descriptor(of: folder) }
+            folder.identity = DiskIdentity(try UpperObject.name(bytes("d"), in: upper.directory).status())
+            _ = try upper.descriptor(of: folder)
+        }
     }
 
     @Test("a rename that a kill interrupted is finished, and what is deleted after it stays deleted")
