@@ -121,6 +121,7 @@ final class MountService: Sendable {
             if try Mountpoint.prepare(request.mountpoint) {
                 logger.notice("took away a dead mount", metadata: ["mountpoint": "\(request.mountpoint)"])
             }
+            try UpperPlace.keepApart(request, fromCache: directory.path)
             let references = try load(request, job: job)
             let made = try makeMount(request, references: references, gpuChoice, job: job)
             mounts.enter(made)

@@ -6,6 +6,36 @@ internal import Upper
 
 /// Which directory a mount writes to.
 enum UpperPlace {
+    /// Refuses a mount whose mountpoint or upper holds the cache directory, or lies in it: the daemon would reach its own files
+    /// through the mount, and a reset of the upper would remove them.
+    static func keepApart(_ request: MountRequest, fromCache cache: String) throws(MCFSError) {
+        let places = [("mountpoint", request.mountpoint)] + (request.upper.map { [("upper", $0)] } ?? [])
+        for (what, place) in places {
+            if isInside(cache, place) || isInside(place, cache) {
+                throw MCFSError(
+                    .usage,
+                    "the \(what) \(place) and the cache directory \(cache) must not lie in each other; give another \(what), or another --cache-dir"
+                )
+            }
+        }
+    }
+
+    /// Whether a directory is another one, or below it, by whatever path. False for what is not there.
+    private static func isInside(_ path: String, _ other: String) -> Bool {
+        do throws(Errno) {
+            let wanted = DiskIdentity(try status(of: other))
+            var directory = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
+            var last: DiskIdentity?
+            while true {
+                let identity = DiskIdentity(try directory.status())
+                if identity == wanted { return true }
+                if identity == last { return false }
+                last = identity
+                directory = try OwnedDescriptor.open(bytes: Array("..".utf8), at: directory, O_RDONLY | O_DIRECTORY)
+            }
+        } catch { return false }
+    }
+
     /// Opens and takes the upper of a mount that is about to be made, while its mountpoint is still the directory below.
     static func take(_ request: MountRequest, _ references: [LoadedReference]) throws(MCFSError) -> UpperDirectory {
         let path = request.upper ?? request.mountpoint

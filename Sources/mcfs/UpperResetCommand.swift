@@ -39,7 +39,7 @@ struct UpperResetCommand: ParsableCommand {
         }
         if all && !yes {
             let would = try call(dryRun: true)
-            if would.files + would.folders > 0 { try confirm(would) }
+            if would.files + would.folders > 0 { try confirm(would, at: path, in: mountpoint) }
         }
         let done = try call(dryRun: false)
         try output.result(done, text: Self.text(done))
@@ -55,15 +55,16 @@ struct UpperResetCommand: ParsableCommand {
         throw MCFSError(.usage, "\(path) is not in \(mountpoint)")
     }
 
-    private func confirm(_ would: UpperReset) throws(MCFSError) {
-        guard isatty(0) == 1 else {
+    private func confirm(_ would: UpperReset, at path: String, in mountpoint: String) throws(MCFSError) {
+        guard isatty(0) == 1, isatty(2) == 1 else {
             throw MCFSError(.usage, "--all removes what was written; without a terminal to ask at it needs -y")
         }
+        let place = path.split(separator: "/").isEmpty ? mountpoint : "'\(path)' in \(mountpoint)"
         Output.standardError(
-            "About to remove \(count(would.files, "file")) with \(ByteSize.text(would.bytes)) from the upper, and what is remembered there. Continue? [y/N] "
+            "About to remove what was written at \(place) (\(Self.written(would))), and what is remembered there. Continue? [y/N] "
         )
-        let answer = readLine() ?? ""
-        guard ["y", "yes"].contains(answer.lowercased()) else {
+        let answer = (readLine() ?? "").lowercased().split(separator: " ")
+        guard answer == ["y"] || answer == ["yes"] else {
             throw MCFSError(.cancelled, "nothing was removed; with -y nothing is asked")
         }
     }
@@ -71,11 +72,14 @@ struct UpperResetCommand: ParsableCommand {
     private static func text(_ done: UpperReset) -> String {
         var parts: [String] = []
         if done.reset > 0 { parts.append("\(count(done.reset, "change")) of the tree forgotten") }
-        if done.files > 0 {
-            parts.append("\(count(done.files, "file")) removed, \(ByteSize.text(done.bytes))")
-        } else if done.folders > 0 && parts.isEmpty {
-            parts.append("\(count(done.folders, "folder")) removed")
-        }
+        if done.files > 0 || done.folders > 0 && parts.isEmpty { parts.append("\(written(done)) removed") }
         return parts.isEmpty ? "nothing to reset" : parts.joined(separator: "; ")
+    }
+
+    private static func written(_ counts: UpperReset) -> String {
+        var parts: [String] = []
+        if counts.files > 0 { parts.append("\(count(counts.files, "file")) with \(ByteSize.text(counts.bytes))") }
+        if counts.folders > 0 { parts.append(count(counts.folders, "folder")) }
+        return parts.joined(separator: " and ")
     }
 }

@@ -49,6 +49,31 @@ def test_mountpoints_that_cannot_be(mcfs, sample_tree, tmp_path):
     mcfs.umount(mountpoint, code=mcfs_helper.NOT_FOUND)
 
 
+def test_an_empty_argument_is_no_path(mcfs, sample_tree):
+    mountpoint = mcfs.mount(sample_tree)
+    with open(f"{mountpoint}/written", "w") as file:
+        file.write("mine")
+    for arguments in (["upper", "reset", mountpoint, "", "--all", "-y"], ["umount", ""], ["mount", "--upper", "", mountpoint, "x"],
+                      ["mount", "--upper=", mountpoint, "x"], ["prefetch", ""]):
+        result = mcfs.run(*arguments, code=mcfs_helper.USAGE)
+        assert "empty" in result.stderr or "no value" in result.stderr
+    with open(f"{mountpoint}/written") as file:
+        assert file.read() == "mine"
+
+
+def test_the_cache_lies_neither_in_a_mountpoint_nor_in_an_upper(mcfs, sample_tree, tmp_path):
+    mcfs.run("gc")
+    above = os.path.dirname(os.path.abspath(mcfs.cache))
+    link = tmp_path / "link"
+    os.symlink(above, link)
+    os.mkdir(f"{mcfs.cache}/inside")
+    for place in (above, mcfs.cache, f"{mcfs.cache}/inside", link):
+        for arguments in ([sample_tree, place], ["--upper", place, sample_tree, mcfs.new_mountpoint()]):
+            result = mcfs.run("mount", *arguments, code=mcfs_helper.USAGE)
+            assert "cache directory" in result.stderr, result.stderr
+        assert not mcfs_helper.is_mounted(str(place))
+
+
 def test_a_cache_directory_of_another_version_or_kind(mcfs, sample_tree):
     os.makedirs(mcfs.cache)
     with open(os.path.join(mcfs.cache, "VERSION"), "w") as file:
