@@ -185,11 +185,17 @@ struct Hierarchy {
 
     private func child(_ name: [UInt8], of directory: Int) -> Int? {
         name.withUnsafeBytes { name in
-            children.find(hash: Self.hash(directory, name)) { node in
-                let node = nodes[node]
-                return node.parent == directory && !node.isGone && Int(node.nameCount) == name.count
-                    && node.withName(in: names) { compare($0, name) == 0 }
-            }
+            lastChild(name, of: directory, hash: Self.hash(directory, name)).flatMap { nodes[$0].isGone ? nil : $0 }
+        }
+    }
+
+    /// What had the name last, even if it is gone. `children` has no other of that name: a name that comes a million times
+    /// must not be compared with a million.
+    private func lastChild(_ name: UnsafeRawBufferPointer, of directory: Int, hash: Int) -> Int? {
+        children.find(hash: hash) { node in
+            let node = nodes[node]
+            return node.parent == directory && Int(node.nameCount) == name.count
+                && node.withName(in: names) { compare($0, name) == 0 }
         }
     }
 
@@ -204,7 +210,9 @@ struct Hierarchy {
     private mutating func put(
         _ name: [UInt8], in parent: Int, inode: UInt32, generation: UInt32, isDirectory: Bool
     ) throws(MCFSError) -> Int {
-        if let old = child(name, of: parent) { nodes[old].isGone = true }
+        let hash = name.withUnsafeBytes { Self.hash(parent, $0) }
+        let old = name.withUnsafeBytes { lastChild($0, of: parent, hash: hash) }
+        if let old { nodes[old].isGone = true }
         let number = nodes.count
         // The last number is the one that stands for none.
         guard number < Self.none, let start = UInt32(exactly: names.count) else { throw tooLarge }
@@ -217,9 +225,13 @@ struct Hierarchy {
                 parent: UInt32(parent), nameStart: start, sibling: nodes[parent].lastChild, inode: inode,
                 generation: generation, nameCount: count, isDirectory: isDirectory))
         nodes[parent].lastChild = UInt32(number)
+        if let old {
+            children.replace(old, by: number, hash: hash)
+            return number
+        }
         // `children` changes meanwhile, so `self` cannot be asked.
         let (all, pool) = (nodes, names)
-        children.add(number, hash: name.withUnsafeBytes { Self.hash(parent, $0) }) { number in
+        children.add(number, hash: hash) { number in
             all[number].withName(in: pool) { Self.hash(Int(all[number].parent), $0) }
         }
         return number
