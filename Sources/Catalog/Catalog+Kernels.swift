@@ -76,7 +76,7 @@ extension Catalog {
             let rows = try Row.fetchAll(
                 db, sql: "SELECT path, hits, last FROM kernelUse WHERE mountpoint = ?", arguments: [mountpoint])
             return Dictionary(
-                rows.map { ($0[0] as String, KernelUse(hits: UInt64($0[1] as Int64), last: $0[2])) },
+                rows.map { ($0[0] as String, KernelUse(hits: UInt64(clamping: $0[1] as Int64), last: $0[2])) },
                 uniquingKeysWith: { $1 })
         }
     }

@@ -51,7 +51,7 @@ enum FirstLayerFormat {
         init(_ source: SourceDescriptor) {
             coding = source["kind"] == "oci-layer" ? source["coding"] ?? "" : ""
             mediaType = source["mediaType"] ?? ""
-            size = source["size"].flatMap { UInt64($0) } ?? 0
+            size = source["size"].flatMap { OutsideNumber.byteCount($0) } ?? 0
         }
 
         /// Whether the content can be a file of the layer: those of a plain tar are known by their place and lie in it,
@@ -61,7 +61,7 @@ enum FirstLayerFormat {
             switch coding {
             case "tar":
                 return content.id.kind == .origin && !mediaType.hasSuffix("gzip") && !mediaType.hasSuffix("zstd")
-                    && content.offset + content.size <= size
+                    && content.offset.addingClamped(content.size) <= size
             case "gzip", "zstd", "compressed": return content.id.kind != .origin
             default: return true
             }

@@ -182,7 +182,10 @@ struct Hierarchy {
         var child = moved.lastChild
         while child != Self.none {
             nodes[Int(child)].parent = UInt32(number)
-            addToChildren(Int(child))
+            // What is gone could stand for another one of its name.
+            if !nodes[Int(child)].isGone {
+                addToChildren(Int(child), hash: nodes[Int(child)].withName(in: names) { Self.hash(number, $0) })
+            }
             child = nodes[Int(child)].sibling
         }
     }
@@ -206,11 +209,17 @@ struct Hierarchy {
 
     private func child(_ name: [UInt8], of directory: Int) -> Int? {
         name.withUnsafeBytes { name in
-            children.find(hash: Self.hash(directory, name)) { node in
-                let node = nodes[node]
-                return node.parent == directory && !node.isGone && Int(node.nameCount) == name.count
-                    && node.withName(in: names) { compare($0, name) == 0 }
-            }
+            lastChild(name, of: directory, hash: Self.hash(directory, name)).flatMap { nodes[$0].isGone ? nil : $0 }
+        }
+    }
+
+    /// What had the name last, even if it is gone. `children` has no other of that name: a name that comes a million times
+    /// must not be compared with a million.
+    private func lastChild(_ name: UnsafeRawBufferPointer, of directory: Int, hash: Int) -> Int? {
+        children.find(hash: hash) { node in
+            let node = nodes[node]
+            return node.parent == directory && Int(node.nameCount) == name.count
+                && node.withName(in: names) { compare($0, name) == 0 }
         }
     }
 
@@ -225,7 +234,9 @@ struct Hierarchy {
     private mutating func put(
         _ name: [UInt8], in parent: Int, inode: UInt32, generation: UInt32, isDirectory: Bool
     ) throws(MCFSError) -> Int {
-        if let old = child(name, of: parent) { nodes[old].isGone = true }
+        let hash = name.withUnsafeBytes { Self.hash(parent, $0) }
+        let old = name.withUnsafeBytes { lastChild($0, of: parent, hash: hash) }
+        if let old { nodes[old].isGone = true }
         let number = nodes.count
         // The last number is the one that stands for none.
         guard number < Self.none, let start = UInt32(exactly: names.count) else { throw tooLarge }
@@ -238,17 +249,16 @@ struct Hierarchy {
                 parent: UInt32(parent), nameStart: start, sibling: nodes[parent].lastChild, inode: inode,
                 generation: generation, nameCount: count, isDirectory: isDirectory))
         nodes[parent].lastChild = UInt32(number)
-        addToChildren(number)
+        if let old { children.replace(old, by: number, hash: hash) } else { addToChildren(number, hash: hash) }
         return number
     }
 
-    private mutating func addToChildren(_ node: Int) {
+    private mutating func addToChildren(_ node: Int, hash: Int) {
         // `children` changes meanwhile, so `self` cannot be asked.
         let (all, pool) = (nodes, names)
-        func hash(_ number: Int) -> Int {
+        children.add(node, hash: hash) { number in
             all[number].withName(in: pool) { Self.hash(Int(all[number].parent), $0) }
         }
-        children.add(node, hash: hash(node), hashOf: hash)
     }
 
     private mutating func add(_ inode: StoredInode) throws(MCFSError) -> Int {

@@ -22,6 +22,13 @@ struct NumberTable {
         return nil
     }
 
+    /// Lets `number` take the place of `old`, which has the same hash.
+    mutating func replace(_ old: Int, by number: Int, hash: Int) {
+        var slot = hash & (slots.count - 1)
+        while slots[slot] != Self.free, slots[slot] != UInt32(old) { slot = (slot + 1) & (slots.count - 1) }
+        if slots[slot] != Self.free { slots[slot] = UInt32(number) }
+    }
+
     /// `number`: less than 2^32 - 1. `hashOf` gives the hash of any number that was added.
     mutating func add(_ number: Int, hash: Int, hashOf: (Int) -> Int) {
         if 2 * (count + 1) > slots.count {

@@ -58,7 +58,8 @@ package final class Tree: Sendable {
         }
         return Attributes(
             kind: kind, permissions: columns.permissions[entry], uid: columns.uids[entry], gid: columns.gids[entry],
-            modified: Timestamp(seconds: columns.seconds[entry], nanoseconds: columns.nanoseconds[entry]), size: size,
+            modified: Timestamp(seconds: columns.seconds[entry], nanoseconds: columns.nanoseconds[entry]).clamped,
+            size: size,
             linkCount: columns.linkCounts[entry], device: device)
     }
 

@@ -138,6 +138,12 @@ package struct TreeBuilder {
 
     private mutating func place(_ entry: TreeEntry, sourceBase: Int, sourceCount: Int) throws(MCFSError) {
         let ownership = Ownership(entry)
+        guard entry.path.byteCount <= TreePath.bytesMax else {
+            throw MCFSError(
+                .corrupt,
+                "'\(MCFSError.shown(entry.path.bytes))' is a longer path than the \(TreePath.bytesMax) bytes that can be opened"
+            )
+        }
         if entry.path.isRoot {
             guard case .directory = entry.kind else {
                 throw MCFSError(.corrupt, "the root of the tree is listed as something that is no directory")
@@ -157,11 +163,8 @@ package struct TreeBuilder {
             guard content.source >= 0, content.source < sourceCount else {
                 throw MCFSError(.failed, "'\(entry.path)' has content of a source that was not added")
             }
-            guard content.size <= TreeColumns.fileBytesMax else {
-                throw MCFSError(
-                    .corrupt, "'\(entry.path)' is listed with \(content.size) bytes; a file has at most 64 TiB here")
-            }
-            guard !content.offset.addingReportingOverflow(content.size).overflow else {
+            try OutsideNumber.check(byteCount: content.size, of: "'\(entry.path)'")
+            guard content.isPossible else {
                 throw MCFSError(.corrupt, "'\(entry.path)' is listed where no file can lie")
             }
             content.source += sourceBase

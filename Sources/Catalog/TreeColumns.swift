@@ -22,9 +22,6 @@ struct TreeColumns {
     var targets: [UInt8] = []
     var contents: [Content] = []
 
-    /// More than any file that is served, and few enough that a map of its chunks can be made.
-    static let fileBytesMax: UInt64 = 1 << 46
-
     func kind(_ entry: Int) -> Tree.Kind { Tree.Kind(rawValue: kinds[entry]) ?? .fifo }
 
     func nameRange(_ entry: Int) -> Range<Int> { Int(nameOffsets[entry])..<Int(nameOffsets[entry + 1]) }
@@ -37,11 +34,7 @@ struct TreeColumns {
         try checkNames()
         try checkEntries()
         for content in contents {
-            guard content.source < sourceCount, content.size <= Self.fileBytesMax,
-                !content.offset.addingReportingOverflow(content.size).overflow
-            else {
-                throw damaged("a content lies nowhere")
-            }
+            guard content.source < sourceCount, content.isPossible else { throw damaged("a content lies nowhere") }
         }
     }
 

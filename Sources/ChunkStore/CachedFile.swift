@@ -57,7 +57,7 @@ package final class CachedFile: Sendable {
         _ range: ByteRange, makeWaiter: () -> any ReadWaiter
     ) throws(MCFSError) -> ReadOutcome {
         precondition(!range.isEmpty && range.upperBound <= content.size, "a read beyond the end of the file")
-        guard content.size <= ChunkCache.contentBytesMax else {
+        guard content.size <= OutsideNumber.bytesMax else {
             throw MCFSError(.corrupt, "\(content.id) has \(content.size) bytes, says its origin, which nothing has")
         }
         let ahead = readAhead.withLock { $0.advance(range, size: content.size) }

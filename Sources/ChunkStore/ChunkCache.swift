@@ -40,8 +40,6 @@ package final class ChunkCache: ContentSink {
     private static let streamDeadline = Duration.seconds(24 * 3600)
     /// How long a reader waits for room on the disk before it gets its bytes from memory.
     private static let roomPatience = Duration.milliseconds(500)
-    /// Larger contents are not believed, in bytes: no origin has them, and numbers behind this door add up.
-    package static let contentBytesMax: UInt64 = 1 << 46
 
     /// - Throws: `localIO` where the directory cannot be used.
     package init(

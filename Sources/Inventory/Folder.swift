@@ -24,8 +24,7 @@ struct Folder {
 
         private static func nanoseconds(_ time: timespec) -> Int64 {
             let (seconds, overflow) = Int64(time.tv_sec).multipliedReportingOverflow(by: 1_000_000_000)
-            return overflow
-                ? (time.tv_sec < 0 ? .min : .max) : seconds.addingReportingOverflow(Int64(time.tv_nsec)).partialValue
+            return overflow ? (time.tv_sec < 0 ? .min : .max) : seconds.addingClamped(Int64(time.tv_nsec))
         }
 
         /// As the inventory keeps it.
@@ -49,7 +48,7 @@ struct Folder {
         var stamp: Stamp { Stamp(status) }
         /// Seconds since it was written, or until then.
         func age(_ now: Timestamp) -> UInt64 {
-            now.seconds.subtractingReportingOverflow(Int64(status.st_mtim.tv_sec)).partialValue.magnitude
+            now.seconds.subtractingClamped(Int64(status.st_mtim.tv_sec)).magnitude
         }
         var isFolder: Bool { status.st_mode & S_IFMT == S_IFDIR }
         var isFile: Bool { status.st_mode & S_IFMT == S_IFREG }

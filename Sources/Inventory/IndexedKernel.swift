@@ -1,4 +1,5 @@
 package import KernelCaches
+internal import MCFSCore
 
 /// One entry of a kernel cache, as the inventory knows it.
 package struct IndexedKernel: Hashable, Sendable {
@@ -18,8 +19,8 @@ package struct IndexedKernel: Hashable, Sendable {
     package var numStages: Int?
     /// Why it is not known what it needs.
     package var problem: String?
-    /// Of its directory, in seconds since 1970.
-    package var modified: Int64
+    /// Of its directory, in seconds since 1970; clamped.
+    package let modified: Int64
     /// Of all its files, without those of entries that lie in it.
     package var bytes: UInt64
     /// Of those among them that no hit needs.
@@ -32,10 +33,13 @@ package struct IndexedKernel: Hashable, Sendable {
     package init(path: [UInt8], kind: KernelEntry.Kind, modified: Int64, bytes: UInt64, irBytes: UInt64) {
         self.path = path
         self.kind = kind
-        self.modified = modified
+        self.modified = Timestamp(seconds: modified).clamped.seconds
         self.bytes = bytes
         self.irBytes = irBytes
     }
+
+    /// - Parameter now: seconds since 1970.
+    package func age(at now: Int64) -> Age { Age(seconds: now.subtractingClamped(modified)) }
 
     /// For people: bytes that are no UTF-8 are replaced.
     package var pathText: String { String(decoding: path, as: UTF8.self) }

@@ -44,9 +44,9 @@ package struct KernelFilter: Sendable {
 
     /// - Parameter now: seconds since 1970.
     package func matches(_ kernel: IndexedKernel, now: Int64) -> Bool {
-        let age = now - kernel.modified
-        if let olderThan, age <= olderThan.seconds { return false }
-        if let youngerThan, age >= youngerThan.seconds { return false }
+        let age = kernel.age(at: now)
+        if let olderThan, age <= olderThan { return false }
+        if let youngerThan, age >= youngerThan { return false }
         if let hitsBelow, kernel.hits >= hitsBelow { return false }
         if let hitsAbove, kernel.hits <= hitsAbove { return false }
         if let backend, kernel.backend.flatMap(KernelBackend.init(name:)) != backend { return false }
@@ -65,7 +65,7 @@ package struct KernelFilter: Sendable {
             reasons.append("built for \(target)")
         }
         if olderThan != nil || youngerThan != nil {
-            reasons.append("changed \(Age(seconds: now - kernel.modified)) ago")
+            reasons.append("changed \(kernel.age(at: now)) ago")
         }
         if hitsBelow != nil || hitsAbove != nil {
             reasons.append("\(kernel.hits) hit\(kernel.hits == 1 ? "" : "s")")

@@ -1,7 +1,7 @@
 /// The one error type that crosses module boundaries.
 ///
 /// `message` is one sentence: what could not be done, to what, why, and what to do about it. It never holds a
-/// secret: no token, no signed URL, no credential.
+/// secret: no token, no signed URL, no credential. Control characters become `?`.
 package struct MCFSError: Error, Sendable {
     /// What went wrong, as far as a caller may branch on it. Each edge maps it once: errno (`FUSEServer`), exit code
     /// (`mcfs`), HTTP status (`Daemon`).
@@ -51,7 +51,7 @@ package struct MCFSError: Error, Sendable {
         retryAfter: Duration? = nil
     ) {
         self.code = code
-        self.message = message
+        self.message = Self.printable(message)
         self.cause = cause
         self.isTransient = isTransient
         self.retryAfter = retryAfter
@@ -60,6 +60,21 @@ package struct MCFSError: Error, Sendable {
     /// A failed system call on a local file. Never transient.
     package init(localIO what: String, _ errno: Errno) {
         self.init(errno == .noSpace || errno == .quota ? .noSpace : .localIO, "cannot \(what): \(errno)", cause: errno)
+    }
+}
+
+extension MCFSError {
+    /// A name from outside as messages show it: bounded, without control characters.
+    package static func shown(_ name: some Sequence<UInt8>, bytesMax: Int = 200) -> String {
+        let bytes = Array(name.prefix(bytesMax + 1))
+        return printable(String(decoding: bytes.prefix(bytesMax), as: UTF8.self)) + (bytes.count > bytesMax ? "…" : "")
+    }
+
+    /// Messages name what others call things, and are shown on terminals.
+    private static func printable(_ text: String) -> String {
+        let isPrintable = { (scalar: Unicode.Scalar) in scalar.value >= 0x20 && !(0x7f...0x9f).contains(scalar.value) }
+        if text.unicodeScalars.allSatisfy(isPrintable) { return text }
+        return String(String.UnicodeScalarView(text.unicodeScalars.map { isPrintable($0) ? $0 : "?" }))
     }
 }
 

@@ -50,6 +50,7 @@ package struct TreeEntry: Hashable, Sendable {
     package var permissions: UInt16
     package var uid: UInt32
     package var gid: UInt32
+    /// Clamped.
     package var modified: Timestamp
 
     package init(
@@ -61,7 +62,7 @@ package struct TreeEntry: Hashable, Sendable {
         self.permissions = permissions & 0o7777
         self.uid = uid
         self.gid = gid
-        self.modified = modified
+        self.modified = modified.clamped
     }
 }
 

@@ -6,6 +6,8 @@ package struct TreePath: Hashable, Sendable, CustomStringConvertible {
 
     /// Longest name that Linux lets a directory entry have, in bytes.
     package static let nameBytesMax = 255
+    /// Longest path that Linux lets anybody open, in bytes: PATH_MAX without the NUL.
+    package static let bytesMax = 4095
 
     private init(components: [[UInt8]]) { self.components = components }
 
@@ -45,6 +47,7 @@ package struct TreePath: Hashable, Sendable, CustomStringConvertible {
         return TreePath(components: Array(components.dropFirst(prefix.components.count)))
     }
 
+    package var byteCount: Int { components.reduce(max(0, components.count - 1)) { $0 + $1.count } }
     package var bytes: [UInt8] { Array(components.joined(separator: [UInt8(ascii: "/")])) }
     package var description: String { String(decoding: bytes, as: UTF8.self) }
 }

@@ -1,4 +1,4 @@
-// Sizes come from manifests and listings: a sum that overflows must not end the process.
+// Sizes and times come from manifests and listings: a sum that overflows must not end the process.
 
 extension UInt64 {
     /// The greatest number where the sum is greater.
@@ -8,6 +8,20 @@ extension UInt64 {
     }
 
     package mutating func addClamped(_ other: UInt64) { self = addingClamped(other) }
+}
+
+extension Int64 {
+    /// The number that is nearest to the difference.
+    package func subtractingClamped(_ other: Int64) -> Int64 {
+        let (difference, overflow) = subtractingReportingOverflow(other)
+        return overflow ? (other < 0 ? .max : .min) : difference
+    }
+
+    /// The number that is nearest to the sum.
+    package func addingClamped(_ other: Int64) -> Int64 {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? (other < 0 ? .min : .max) : sum
+    }
 }
 
 extension Sequence {

@@ -110,7 +110,7 @@ package struct ArtifactLayout: Sendable {
                 text.removeSubrange(dot..<end)
             }
             guard let date = try? Date(text, strategy: .iso8601) else { return nil }
-            return Timestamp(seconds: Int64(date.timeIntervalSince1970.rounded(.down)))
+            return Int64(exactly: date.timeIntervalSince1970.rounded(.down)).map { Timestamp(seconds: $0) }
         }
     }
 }

@@ -1,7 +1,7 @@
 package import MCFSCore
 
-/// Names a blob or a manifest (image-spec descriptor.md). Decoding refuses digests that mcfs cannot check and sizes that
-/// are negative.
+/// Names a blob or a manifest (image-spec descriptor.md). Decoding refuses digests that mcfs cannot check and sizes
+/// that nothing has.
 package struct Descriptor: Hashable, Sendable, Decodable {
     package var mediaType: String
     package var digest: Digest
@@ -32,11 +32,11 @@ package struct Descriptor: Hashable, Sendable, Decodable {
         let container = try decoder.container(keyedBy: Key.self)
         mediaType = MediaType.essence(try container.decodeIfPresent(String.self, forKey: .mediaType) ?? "")
         digest = try container.decode(Digest.self, forKey: .digest)
-        let signedSize = try container.decode(Int64.self, forKey: .size)
-        guard signedSize >= 0 else {
-            throw DecodingError.dataCorruptedError(forKey: .size, in: container, debugDescription: "a negative size")
+        guard let size = OutsideNumber.byteCount(try container.decode(Int64.self, forKey: .size)) else {
+            throw DecodingError.dataCorruptedError(
+                forKey: .size, in: container, debugDescription: "a size that nothing has")
         }
-        size = UInt64(signedSize)
+        self.size = size
         // Values other than strings are against the specification; such an annotation counts as absent.
         let values = try? container.decodeIfPresent([String: String?].self, forKey: .annotations)
         annotations = (values ?? [:])?.compactMapValues { $0 } ?? [:]

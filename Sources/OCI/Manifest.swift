@@ -18,6 +18,9 @@ package struct Manifest: Hashable, Sendable, Decodable {
         self.annotations = annotations
     }
 
+    /// Most layers of an image: container runtimes take 128; models of a layer for each file have some thousands.
+    package static let layersMax = 16_384
+
     private enum Key: String, CodingKey { case artifactType, config, layers, annotations }
 
     package init(from decoder: any Decoder) throws {
@@ -101,7 +104,13 @@ package enum ManifestDocument: Hashable, Sendable {
             guard outline.layers != nil || MediaType.isManifest(type) else {
                 throw MCFSError(.corrupt, "\(what) is neither an image manifest nor an index")
             }
-            self = .manifest(try decodeJSON(Manifest.self, bytes, what: what))
+            let manifest = try decodeJSON(Manifest.self, bytes, what: what)
+            guard manifest.layers.count <= Manifest.layersMax else {
+                throw MCFSError(
+                    .unsupported,
+                    "\(what) has \(manifest.layers.count) layers; mcfs reads at most \(Manifest.layersMax)")
+            }
+            self = .manifest(manifest)
         }
     }
 }

@@ -54,7 +54,11 @@ package struct PlatformChoice: Sendable {
         }
     }
 
-    private static func level(_ variant: String?) -> Int? { variant.flatMap { Int($0.dropFirst()) } }
+    /// The number in `v8`: what an index says, so it is small or none.
+    private static func level(_ variant: String?) -> Int? {
+        guard let variant, variant.hasPrefix("v") else { return nil }
+        return UInt8(variant.dropFirst()).map { Int($0) }
+    }
 
     /// One name for each architecture, and its default variant.
     static func normalized(_ platform: Platform) -> Platform {

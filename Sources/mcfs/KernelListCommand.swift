@@ -49,7 +49,7 @@ struct KernelListCommand: ParsableCommand {
             table.add(
                 Self.name(kernel), kernel.backend ?? "-",
                 kernel.arch ?? "-", kernel.tritonVersion ?? "-", ByteSize.text(kernel.bytes),
-                Age(seconds: now.seconds - kernel.modified).description, "\(kernel.hits)",
+                kernel.age(at: now.seconds).description, "\(kernel.hits)",
                 ListCommand.shown(kernel.pathText, isDirectory: false))
         }
         let summary = "\(count(kernels.count, "kernel")), \(ByteSize.text(bytes))"

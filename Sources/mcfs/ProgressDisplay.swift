@@ -62,7 +62,7 @@ final class ProgressDisplay: Sendable {
     static func text(_ progress: Progress, base: UInt64, seconds: Double) -> String {
         var text = progress.phase
         if let total = progress.total, total > 0 {
-            let percent = min(100, Int(Double(progress.done) / Double(total) * 100))
+            let percent = Int(min(100, Double(progress.done) / Double(total) * 100))
             text += "  \(ByteSize.text(progress.done)) of \(ByteSize.text(total))  \(percent)%"
         } else if progress.done > 0 {
             text += "  \(ByteSize.text(progress.done))"

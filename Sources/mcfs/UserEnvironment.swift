@@ -18,7 +18,8 @@ extension Environment {
     }
 
     private static let names: Set<String> = [
-        "DOCKER_CONFIG", "HOME", "MCFS_CERTS_DIR", "PATH", "REGISTRY_AUTH_FILE", "TMPDIR", "USER",
+        "DOCKER_CONFIG", "HOME", "MCFS_CERTS_DIR", "MCFS_ZSTD_WINDOW_LOG", "PATH", "REGISTRY_AUTH_FILE", "TMPDIR",
+        "USER",
     ]
     private static let prefixes = ["AWS_", "HF_", "HUGGING_FACE_", "HUGGINGFACE_", "SSL_CERT_", "XDG_"]
     private static let suffixes = ["_proxy", "_PROXY"]

@@ -9,6 +9,35 @@ import Testing
         #expect(tree.paths == ["a/", "a/c"])
     }
 
+    @Test("a name that comes very often takes a time that grows with how often", .timeLimit(.minutes(1)))
+    func sameName() throws {
+        let layer = (0..<300_000).map { file("d/a", "\($0)") }
+        let tree = try layered(layer, [entry("d", .whiteout)] + layer)
+        #expect(tree.paths == ["d/", "d/a"])
+        let entry = try #require(tree.find("d/a"))
+        #expect(tree.content(of: entry)?.id == content("299999").id)
+    }
+
+    @Test("a path that nobody could open is refused")
+    func longPath() throws {
+        let deep = String(repeating: "a/", count: 2047) + "a"
+        #expect(try layered([file(deep)]).count == 2049)
+        for name in [deep + "b", String(repeating: "a/", count: 20_000) + "a"] {
+            let error = #expect(throws: MCFSError.self) { try layered([file(name)]) }
+            #expect(error?.code == .corrupt && (error?.message.utf8.count ?? 0) < 400)
+        }
+    }
+
+    @Test("a name that was hidden and comes again is there once")
+    func hiddenAndBack() throws {
+        let renewed = (0..<20).flatMap { [[file("a/b", "\($0)"), file("a/c")], [entry("a/b", .whiteout)]] }
+        var builder = TreeBuilder()
+        for layer in renewed + [[file("a/b", "last")]] { try builder.apply(layer: layer, sources: oneSource) }
+        let tree = try builder.build()
+        #expect(tree.paths == ["a/", "a/b", "a/c"])
+        #expect(try tree.content(of: #require(tree.find("a/b")))?.id == content("last").id)
+    }
+
     @Test("a whiteout of nothing is nothing") func whiteoutOfNothing() throws {
         let tree = try layered([file("a")], [entry("b", .whiteout), entry("a/x", .whiteout), entry("q/r", .whiteout)])
         #expect(tree.paths == ["a"])

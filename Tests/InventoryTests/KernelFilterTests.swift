@@ -76,6 +76,17 @@ import Testing
     }
 
     @Test(
+        "a time at either end of all times is very old or very young", arguments: [Int64.min, .min + 1, .max, .max - 1])
+    func extremeTimes(modified: Int64) {
+        let kernel = IndexedKernel(path: Array("/k".utf8), kind: .triton, modified: modified, bytes: 1, irBytes: 0)
+        for now in [Self.now, 0, -1] {
+            #expect(KernelFilter(olderThan: Age("2w")).matches(kernel, now: now) == (modified < 0))
+            #expect(KernelFilter(youngerThan: Age("2w")).matches(kernel, now: now) == (modified > 0))
+            #expect(!KernelFilter(olderThan: Age("2w")).reasons(kernel, now: now).isEmpty)
+        }
+    }
+
+    @Test(
         "what nothing can fulfil is an error of usage",
         arguments: [
             KernelFilter(olderThan: Age("1w"), youngerThan: Age("7d")),

@@ -237,6 +237,38 @@ struct HTTPOriginTests {
         for path in ["/open/", "/page.html", "/page"] { #expect(resolveError(server.url + path) == nil, "\(path)") }
     }
 
+    @Test(
+        "a size that nothing has is corrupt, and no reason to read the file to its end",
+        arguments: [
+            (206, "Content-Range", "bytes 0-0/70368744177665"),
+            (206, "Content-Range", "bytes 0-0/18446744073709551615"),
+            (206, "Content-Range", "bytes 0-0/99999999999999999999999"),
+            (200, "Content-Range", "bytes 0-0/9223372036854775808"),
+        ])
+    func hugeSizes(status: Int, header: String, value: String) throws {
+        let server = try ScriptedServer { _ in Answer(status, headers: [(header, value)], body: [1]) }
+        #expect(resolveError(server.url + "/f.bin")?.code == .corrupt)
+        #expect(server.requests.count == 1)
+    }
+
+    @Test("an index of more links than a tree may have, or of one that is too deep, is refused while it is read")
+    func hugeIndexes() throws {
+        let pages = [
+            "/many/": String(repeating: "<a href='../x'>", count: HTTPIndex.linksMax + 1),
+            "/deep/": "<a href='\(String(repeating: "a/", count: 100_000))'>",
+        ]
+        let server = try ScriptedServer { request in
+            Answer(headers: [("Content-Type", "text/html")], text: pages[request.path] ?? "")
+        }
+        for path in pages.keys {
+            let error = refusal { () throws(MCFSError) in
+                _ = try origin(server.url + path).resolve(deadline: Deadline(after: .seconds(60)))
+            }
+            #expect(error?.code == .unsupported, "\(path): \(String(describing: error))")
+            #expect((error?.message.utf8.count ?? 0) < 600)
+        }
+    }
+
     @Test("a folder without an index, and a server that is not there, are said")
     func nothingThere() throws {
         let server = try ScriptedServer { _ in Answer(headers: [("Content-Type", "application/json")], text: "{}") }

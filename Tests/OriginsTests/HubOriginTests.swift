@@ -243,6 +243,7 @@ struct HubOriginTests {
             "", "{}", "[1]", "[", "[{}]", #"[{"type":"file","path":"../x","oid":"GIT","size":0}]"#,
             #"[{"type":"file","path":"x","oid":"GIT","size":-1}]"#, #"[{"type":"file","path":"x","oid":"GIT"}]"#,
             #"[{"type":"file","path":"x","oid":"GIT","size":18446744073709551615}]"#,
+            #"[{"type":"file","path":"x","oid":"GIT","size":70368744177665}]"#,
             #"[{"type":"file","path":"x","oid":"zz","size":0}]"#, #"[{"type":"file","path":"","oid":"GIT","size":0}]"#,
             #"[{"type":"file","path":"x","oid":"GIT","size":0,"lfs":{"oid":"GIT","size":1}}]"#,
             #"[{"type":"file","path":"x","oid":"GIT","size":0},{"type":"file","path":"x/y","oid":"GIT","size":0}]"#,

@@ -134,6 +134,24 @@ struct S3PartsTests {
         #expect(contents.shadowedCount == 2)
     }
 
+    @Test("keys that are longer than keys can be are hidden; deep ones are files")
+    func longKeys() {
+        let deep = String(repeating: "a/", count: 511) + "a"
+        let contents = S3Contents([deep, deep + "bc", "a/x"].map(object), below: "")
+        #expect(contents.files.map { "\($0.path)" } == [deep, "a/x"])
+        #expect(contents.hiddenCount == 1)
+        let long = S3Contents([object(String(repeating: "a/", count: 20_000) + "a")], below: "")
+        #expect(long.files.isEmpty && long.hiddenCount == 1)
+    }
+
+    @Test(
+        "a size that nothing has is corrupt",
+        arguments: ["-1", "", "x", "70368744177665", "9223372036854775807", "18446744073709551616", "1e5"])
+    func sizes(size: String) {
+        let page = "<ListBucketResult><Contents><Key>k</Key><Size>\(size)</Size></Contents></ListBucketResult>"
+        #expect(refusal { () throws(MCFSError) in _ = try S3Page(Array(page.utf8)) }?.code == .corrupt)
+    }
+
     @Test("a key that is not UTF-8 is hidden; two normal forms of one name are two files")
     func bytes() {
         let broken = S3Object(key: [0x61, 0xff], etag: "", size: 1, modified: Timestamp(seconds: 0))

@@ -1,4 +1,5 @@
 package import GPUCompat
+internal import MCFSCore
 
 /// What the labels of a cache image say of its kernels, before any layer is read. Model Cache Vault (MCV) writes them.
 package struct CacheImageSummary: Hashable, Sendable {
@@ -22,7 +23,7 @@ package struct CacheImageSummary: Hashable, Sendable {
         self.kind = kind
         let prefix = "cache.\(kind.rawValue).image/"
         entryCount = labels[prefix + "entry-count"].flatMap { Int($0) }.flatMap { $0 < 0 ? nil : $0 }
-        bytes = labels[prefix + "cache-size-bytes"].flatMap { UInt64($0) }
+        bytes = labels[prefix + "cache-size-bytes"].flatMap { OutsideNumber.byteCount($0) }
         format = kind == .vllm ? labels[prefix + "format"] : nil
 
         let listed = Self.targets(of: labels[prefix + "summary"] ?? "")

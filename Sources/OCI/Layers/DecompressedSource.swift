@@ -6,16 +6,21 @@ package final class DecompressedSource: ByteSource {
     private let size: UInt64
     private let coding: LayerCoding?
     private let digest: Digest
+    private let zstdWindow: ZstdWindow
 
     /// - Parameters:
     ///   - size: bytes of `base`, the layer as it is stored.
     ///   - coding: nil where the first bytes have to tell.
     ///   - digest: of the layer as it is stored.
-    package init(_ base: any ByteSource, size: UInt64, coding: LayerCoding?, digest: Digest) {
+    package init(
+        _ base: any ByteSource, size: UInt64, coding: LayerCoding?, digest: Digest,
+        zstdWindow: ZstdWindow = ZstdWindow()
+    ) {
         self.base = base
         self.size = size
         self.coding = coding
         self.digest = digest
+        self.zstdWindow = zstdWindow
     }
 
     package var name: String { base.name }
@@ -28,7 +33,7 @@ package final class DecompressedSource: ByteSource {
     package func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
         guard !range.isEmpty else { return }
         let name = "layer \(digest)"
-        var decoder = try coding?.decoder(name: name)
+        var decoder = try coding?.decoder(name: name, zstdWindow, deadline)
         var head: [UInt8] = []
         var check = DigestCheck(digest, size: size)
         var offset: UInt64 = 0
@@ -39,7 +44,8 @@ package final class DecompressedSource: ByteSource {
                 if decoder == nil {
                     head += piece
                     guard head.count >= LayerCoding.magicBytesMax || check.isComplete else { return true }
-                    decoder = try LayerCoding(startingWith: head, name: name).decoder(name: name)
+                    decoder = try LayerCoding(startingWith: head, name: name).decoder(
+                        name: name, zstdWindow, deadline)
                     piece = head
                 }
                 try decoder?.decode(piece) { (output) throws(MCFSError) in

@@ -15,14 +15,54 @@ protocol LayerDecoder: AnyObject {
 }
 
 extension LayerCoding {
-    /// - Parameter name: what messages call the layer.
-    func decoder(name: String) throws(MCFSError) -> any LayerDecoder {
+    /// - Parameters:
+    ///   - name: what messages call the layer.
+    ///   - deadline: of waiting for memory.
+    func decoder(name: String, _ zstdWindow: ZstdWindow, _ deadline: Deadline) throws(MCFSError) -> any LayerDecoder {
         switch self {
         case .plain: PlainDecoder()
-        case .gzip: try GzipDecoder(name: name)
-        case .zstd: try ZstdDecoder(name: name)
+        case .gzip: BoundedDecoder(try GzipDecoder(name: name), name: name)
+        case .zstd: BoundedDecoder(try ZstdDecoder(name: name, zstdWindow, deadline), name: name)
         }
     }
+}
+
+/// Refuses what is next to nothing and unpacks to next to everything.
+final class BoundedDecoder: LayerDecoder {
+    /// So many bytes may come of anything.
+    private static let freeBytes: UInt64 = 1 << 30
+    /// Beyond that, at most so many for each that went in. Deflate makes 1032 of one at most, of zeros.
+    private static let ratioMax: UInt64 = 500
+
+    private let base: any LayerDecoder
+    private let name: String
+    private let freeBytes: UInt64
+    private var taken: UInt64 = 0
+    private var given: UInt64 = 0
+
+    init(_ base: any LayerDecoder, name: String, freeBytes: UInt64 = BoundedDecoder.freeBytes) {
+        self.base = base
+        self.name = name
+        self.freeBytes = freeBytes
+    }
+
+    func decode(
+        _ input: [UInt8], into output: (UnsafeRawBufferPointer) throws(MCFSError) -> Bool
+    ) throws(MCFSError) {
+        taken += UInt64(input.count)
+        try base.decode(input) { (piece) throws(MCFSError) in
+            given += UInt64(piece.count)
+            guard given <= freeBytes || given / Self.ratioMax <= taken else {
+                throw MCFSError(
+                    .unsupported,
+                    "\(name) unpacks to more than \(Self.ratioMax) times its size, which mcfs takes for an attack; push it uncompressed"
+                )
+            }
+            return try output(piece)
+        }
+    }
+
+    func finish() throws(MCFSError) { try base.finish() }
 }
 
 /// For layers that are not compressed.

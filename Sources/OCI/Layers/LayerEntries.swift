@@ -3,20 +3,21 @@ internal import MCFSCore
 /// Collects what the members of a layer's tar stand for in its table of contents: image-spec's whiteouts, opaque
 /// directories, and paths that are known to stay inside the layer.
 struct LayerEntries {
-    /// What paths and links may take in memory, in bytes, roughly.
-    static let memoryBytesMax = 1 << 30
-    /// Linux' PATH_MAX without the NUL: nobody could open a longer path, or read a longer link.
-    static let pathBytesMax = 4095
+    /// Nobody could open a longer path, or read a longer link.
+    static let pathBytesMax = TreePath.bytesMax
 
     private let name: String
     private let digest: Digest
+    private let budget: MetadataBudget
     private(set) var entries: [TreeEntry] = []
-    private var memoryBytes = 0
 
-    /// - Parameter name: what messages call the layer.
-    init(name: String, digest: Digest) {
+    /// - Parameters:
+    ///   - name: what messages call the layer.
+    ///   - budget: of all layers of the image.
+    init(name: String, digest: Digest, budget: MetadataBudget) {
         self.name = name
         self.digest = digest
+        self.budget = budget
     }
 
     /// Adds a member.
@@ -79,10 +80,8 @@ struct LayerEntries {
 
     private mutating func append(_ member: TarMember, _ path: TreePath, _ kind: TreeEntry.Kind) throws(MCFSError) {
         // An entry with its arrays' headers; each component is an array.
-        memoryBytes += 192 + member.name.count + member.linkName.count + 64 * path.components.count
-        guard memoryBytes <= Self.memoryBytesMax else {
-            throw MCFSError(.unsupported, "\(name) has too many and too long names; pack fewer files into one layer")
-        }
+        let bytes = 192 + member.name.count + member.linkName.count + 64 * path.components.count
+        try budget.take(entries: 1, bytes: bytes, of: name)
         entries.append(
             TreeEntry(
                 path, kind, permissions: member.permissions, uid: member.uid, gid: member.gid,

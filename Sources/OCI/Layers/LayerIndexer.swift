@@ -8,6 +8,8 @@ package struct LayerIndexer: Sendable {
     private let content: any ContentSink
     private let progress: any ProgressReporter
     private let isKernel: @Sendable (ArraySlice<UInt8>) -> Bool
+    private let budget: MetadataBudget
+    private let zstdWindow: ZstdWindow
     /// What messages call the layer.
     private let name: String
 
@@ -24,11 +26,16 @@ package struct LayerIndexer: Sendable {
     ///     and `cancelled` always.
     ///   - isKernel: whether a file of this name is a kernel for some GPU. Of those that lie together in an uncompressed
     ///     layer a host will read few.
+    ///   - budget: of all layers of the image.
+    ///   - zstdWindow: what zstd frames may ask for.
     package init(
         digest: Digest, size: UInt64, source: any ByteSource, content: any ContentSink, progress: any ProgressReporter,
-        isKernel: @escaping @Sendable (ArraySlice<UInt8>) -> Bool = { _ in false }
+        isKernel: @escaping @Sendable (ArraySlice<UInt8>) -> Bool = { _ in false },
+        budget: MetadataBudget = MetadataBudget(), zstdWindow: ZstdWindow = ZstdWindow()
     ) {
         self.isKernel = isKernel
+        self.budget = budget
+        self.zstdWindow = zstdWindow
         self.digest = digest
         self.size = size
         self.source = source
@@ -63,7 +70,7 @@ package struct LayerIndexer: Sendable {
     private func scan(first: [UInt8], deadline: Deadline) throws(MCFSError) -> [TreeEntry] {
         var scan = TarScan(
             source, size: size, name: name, deadline: deadline, first: first, check: DigestCheck(digest, size: size))
-        var table = LayerEntries(name: name, digest: digest)
+        var table = LayerEntries(name: name, digest: digest, budget: budget)
         let members = MemberStore(content)
         defer { members.end() }
         var reported: UInt64 = 0
@@ -99,9 +106,9 @@ package struct LayerIndexer: Sendable {
         first: [UInt8], coding: LayerCoding?, deadline: Deadline
     ) throws(MCFSError) -> LayerTable {
         var check = DigestCheck(digest, size: size)
-        var tar = TarStream(name: name, digest: digest, content: content)
+        var tar = TarStream(name: name, digest: digest, content: content, budget: budget)
         var coding = coding
-        var decoder = try coding?.decoder(name: name)
+        var decoder = try coding?.decoder(name: name, zstdWindow, deadline)
         var reported: UInt64 = 0
         /// What came before the coding could be told.
         var start: [UInt8] = []
@@ -118,7 +125,7 @@ package struct LayerIndexer: Sendable {
         func tell() throws(MCFSError) {
             let told = try LayerCoding(startingWith: start, name: name)
             coding = told
-            decoder = try told.decoder(name: name)
+            decoder = try told.decoder(name: name, zstdWindow, deadline)
             try decode(start)
         }
         func take(_ bytes: [UInt8]) throws(MCFSError) {

@@ -24,11 +24,3 @@ struct TarMember: Equatable {
         name.lastIndex(of: UInt8(ascii: "/")).map { name[($0 + 1)...] } ?? name[...]
     }
 }
-
-extension MCFSError {
-    /// A name from outside as messages show it: bounded, without control characters.
-    static func shown(_ name: some Sequence<UInt8>, bytesMax: Int = 200) -> String {
-        let bytes = name.prefix(bytesMax + 1).map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: "?") : $0 }
-        return String(decoding: bytes.prefix(bytesMax), as: UTF8.self) + (bytes.count > bytesMax ? "…" : "")
-    }
-}

@@ -16,7 +16,8 @@ struct TarParser {
     }
 
     static let recordBytesMax: UInt64 = 1 << 20
-    static let membersMax = 4_000_000
+    /// Members, those that are no entries among them.
+    static let membersMax = MetadataBudget.entriesMax
 
     /// What messages call the tar.
     private let name: String

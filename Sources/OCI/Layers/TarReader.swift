@@ -20,6 +20,7 @@ package struct TarReader {
     ) throws(MCFSError) -> [TarReader.Entry] {
         var scan = TarScan(source, size: size, name: source.name, deadline: deadline)
         var entries: [Entry] = []
+        let budget = MetadataBudget()
         while let member = try scan.next() {
             let path: TreePath
             do {
@@ -28,6 +29,8 @@ package struct TarReader {
                 let why = MCFSError.shown(error.message.utf8, bytesMax: 400)
                 throw MCFSError(.corrupt, "\(source.name) holds an entry that cannot be used: \(why)")
             }
+            try budget.take(
+                entries: 1, bytes: 192 + 2 * member.name.count + 64 * path.components.count, of: source.name)
             entries.append(
                 Entry(path: path, offset: member.offset, size: member.size, isFile: member.kind == .file))
         }

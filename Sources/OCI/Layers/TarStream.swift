@@ -10,11 +10,13 @@ struct TarStream {
     private var block: [UInt8] = []
     private var file: (writer: MemberWriter, missing: UInt64)?
 
-    /// - Parameter name: what messages call the layer.
-    init(name: String, digest: Digest, content: any ContentSink) {
+    /// - Parameters:
+    ///   - name: what messages call the layer.
+    ///   - budget: of all layers of the image.
+    init(name: String, digest: Digest, content: any ContentSink, budget: MetadataBudget) {
         self.content = content
         parser = TarParser(name: name, size: nil)
-        table = LayerEntries(name: name, digest: digest)
+        table = LayerEntries(name: name, digest: digest, budget: budget)
         block.reserveCapacity(TarHeader.byteCount)
     }
 

@@ -23,12 +23,13 @@ struct FolderWalk: Sendable {
             items = [Item(path: file.path, status: file.status)]
         } else {
             var pending = [TreePath.root]
+            let budget = MetadataBudget()
             while let folder = pending.popLast() {
                 if deadline.hasPassed {
                     throw MCFSError(
                         .timedOut, "cannot list \(root.path) in time; mount a smaller folder or allow more time")
                 }
-                let children = try Self.children(of: folder, in: root)
+                let children = try Self.children(of: folder, in: root, budget)
                 items += children
                 pending += children.reversed().lazy.filter { $0.status.type == S_IFDIR }.map(\.path)
             }
@@ -36,7 +37,9 @@ struct FolderWalk: Sendable {
         version = Self.version(of: items)
     }
 
-    private static func children(of folder: TreePath, in root: FolderRoot) throws(MCFSError) -> [Item] {
+    private static func children(
+        of folder: TreePath, in root: FolderRoot, _ budget: MetadataBudget
+    ) throws(MCFSError) -> [Item] {
         let names: [[UInt8]]
         do throws(Errno) { names = try root.names(in: folder) } catch {
             if error == .noEntry, !folder.isRoot { return [] }
@@ -49,6 +52,8 @@ struct FolderWalk: Sendable {
             // Of an upper: what it remembers is no content.
             if folder.isRoot && name == UpperLayout.hiddenName { continue }
             let path = folder.appending(try TreePath(name))
+            // An item; each component is an array.
+            try budget.take(entries: 1, bytes: 160 + 8 * path.components.count + name.count, of: root.path)
             do throws(Errno) {
                 let status = try root.status(of: path)
                 var item = Item(path: path, status: status)

@@ -113,7 +113,7 @@ extension LocalFileSource.Version {
     /// - Throws: `corrupt` where it is none of ours.
     init(_ descriptor: SourceDescriptor) throws(MCFSError) {
         guard descriptor["kind"] == "file", let text = descriptor["path"],
-            let size = descriptor["size"].flatMap({ UInt64($0) }),
+            let size = descriptor["size"].flatMap({ OutsideNumber.byteCount($0) }),
             let inode = descriptor["ino"].flatMap({ UInt64($0) }),
             let fileSystem = descriptor["dev"].flatMap({ UInt64($0) }), let modified = Self.time(descriptor["mtime"]),
             let changed = Self.time(descriptor["ctime"])

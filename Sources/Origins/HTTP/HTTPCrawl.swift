@@ -73,12 +73,7 @@ struct HTTPCrawl {
         // Folders first: where a name is both, the one with entries is meant.
         for isFolder in [true, false] {
             for link in links where link.isFolder == isFolder {
-                guard let path = path(of: link, in: folder) else { continue }
-                guard path.components.count <= Self.depthMax else {
-                    throw MCFSError(
-                        .unsupported, "\(link.shown.text) lies deeper than \(Self.depthMax) folders; mount a part of it"
-                    )
-                }
+                guard let path = try path(of: link, in: folder) else { continue }
                 guard taken.insert(path).inserted else { continue }
                 guard taken.count <= Self.entriesMax else {
                     throw MCFSError(
@@ -95,9 +90,19 @@ struct HTTPCrawl {
     }
 
     /// nil for a name that no file can have.
-    private func path(of link: HTTPLocation, in folder: Item) -> TreePath? {
+    ///
+    /// - Throws: `unsupported` for one that lies too deep.
+    private func path(of link: HTTPLocation, in folder: Item) throws(MCFSError) -> TreePath? {
         var path = folder.path
-        for component in link.components(below: folder.location) ?? [] {
+        let components = link.components(below: folder.location) ?? []
+        // Before the path is made, which takes the square of its length.
+        guard path.components.count + components.count <= Self.depthMax else {
+            throw MCFSError(
+                .unsupported,
+                "\(MCFSError.shown(link.shown.text.utf8)) lies deeper than \(Self.depthMax) folders; mount a part of it"
+            )
+        }
+        for component in components {
             guard let name = Self.name(component) else {
                 logger.warning("a link of an index is no valid name", metadata: ["url": "\(link.shown.text)"])
                 return nil
@@ -126,9 +131,15 @@ struct HTTPCrawl {
     /// The links of each folder; nil for one that has gone or is no index.
     private func read(_ items: [Item]) throws(MCFSError) -> [(place: HTTPLocation, links: [HTTPLocation])?] {
         let (fetcher, deadline, logger) = (fetcher, deadline, logger)
+        // Of all pages that are read at once: what they link to is told apart only afterwards.
+        let budget = MetadataBudget(entriesMax: HTTPIndex.linksMax)
         return try Self.inParallel(items) { item throws(MCFSError) in
             let (answer, place) = try fetcher.get(item.location, deadline: deadline, wantsBody: HTTPIndex.isCandidate)
-            if let links = HTTPIndex.links(of: answer, at: place), place.isFolder { return (place, links) }
+            if let links = try HTTPIndex.links(of: answer, at: place, deadline: deadline), place.isFolder {
+                let bytes = links.reduce(0) { $0 + 64 + $1.path.utf8.count }
+                try budget.take(entries: links.count, bytes: bytes, of: place.shown.text)
+                return (place, links)
+            }
             if answer.status == 200 || answer.status == 404 || answer.status == 410 {
                 logger.warning("a link to a folder leads to no index", metadata: ["url": "\(item.location.shown.text)"])
                 return nil

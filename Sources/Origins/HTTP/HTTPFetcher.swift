@@ -72,7 +72,7 @@ struct HTTPFetcher: Sendable {
                 do throws(MCFSError) {
                     let limit = deadline.earlier(Deadline(after: Self.exchangeTimeout))
                     let answer = try client.perform(request, deadline: limit) { answer throws(MCFSError) in
-                        let length = answer["Content-Length"].flatMap { UInt64($0) } ?? .max
+                        let length = answer["Content-Length"].flatMap { OutsideNumber.byteCount($0) } ?? .max
                         if length > RangeReader.answerBytesMax, !wantsBody(answer) {
                             head.answer.withLock { $0 = answer }
                             throw MCFSError(.cancelled, "the body is not needed")

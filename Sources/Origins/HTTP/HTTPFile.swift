@@ -70,12 +70,14 @@ extension HTTPFetcher {
         case 206,
             200 where answer["Content-Range"] != nil:
             try refuseEncoding(answer, location)
-            if let total = total(answer) { return .file(HTTPFile(location, answer, size: total, hasRanges: true)) }
+            if let total = try total(answer, location) {
+                return .file(HTTPFile(location, answer, size: total, hasRanges: true))
+            }
             return try lookWhole(location, deadline)
         case 200:
             try refuseEncoding(answer, location)
             try refusePage(answer, location)
-            let size = answer["Content-Length"].flatMap { UInt64($0) }
+            let size = try length(answer, location)
             return .file(HTTPFile(location, answer, size: size, hasRanges: false))
         case 416:
             // No first byte: the file is empty, and the answer need not carry its validators.
@@ -99,13 +101,19 @@ extension HTTPFetcher {
         let (answer, _) = try get(location, deadline: deadline) { _ in false }
         guard answer.status == 200 else { throw Self.error(answer, location) }
         try refuseEncoding(answer, location)
-        let size = answer["Content-Length"].flatMap { UInt64($0) }
+        let size = try length(answer, location)
         return .file(HTTPFile(location, answer, size: size, hasRanges: size == 0))
     }
 
     /// T in `Content-Range: bytes 0-0/T`.
-    private func total(_ answer: HTTPResponse) -> UInt64? {
-        answer["Content-Range"]?.split(separator: "/").last.flatMap { UInt64($0) }
+    private func total(_ answer: HTTPResponse, _ location: HTTPLocation) throws(MCFSError) -> UInt64? {
+        guard let total = answer["Content-Range"]?.split(separator: "/").last else { return nil }
+        return try OutsideNumber.byteCount(total, of: location.shown.text)
+    }
+
+    private func length(_ answer: HTTPResponse, _ location: HTTPLocation) throws(MCFSError) -> UInt64? {
+        guard let length = answer["Content-Length"] else { return nil }
+        return try OutsideNumber.byteCount(length, of: location.shown.text)
     }
 
     /// Single sign-on and captive portals answer 200 with a page of theirs. Servers that send files answer in ranges, so a file

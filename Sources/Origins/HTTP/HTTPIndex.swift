@@ -33,23 +33,45 @@ enum HTTPIndex {
         return type.hasPrefix("application/json") ? .json : nil
     }
 
+    /// Most links of one index, those that lead elsewhere among them.
+    static let linksMax = 2 * HTTPCrawl.entriesMax
+
     /// Where its links lead that stay below `folder`; nil where it is no index.
-    static func links(of answer: HTTPResponse, at folder: HTTPLocation) -> [HTTPLocation]? {
-        let links: [String]
-        switch kind(answer) {
-        case .page: links = hrefs(of: answer.body)
-        case .json:
-            guard let entries = jsonLinks(of: answer.body) else { return nil }
-            links = entries
-        case nil: return nil
-        }
+    ///
+    /// - Throws: `unsupported` where there are more than `linksMax`; `timedOut`.
+    static func links(
+        of answer: HTTPResponse, at folder: HTTPLocation, deadline: Deadline
+    ) throws(MCFSError) -> [HTTPLocation]? {
+        var result: [HTTPLocation] = []
         var seen: Set<HTTPLocation> = []
-        return links.compactMap { link in
+        var count = 0
+        func take(_ link: String) throws(MCFSError) {
+            count += 1
+            guard count <= linksMax else {
+                throw MCFSError(
+                    .unsupported, "\(folder.shown.text) has more than \(linksMax) links; mount a part of it")
+            }
             guard let location = folder.resolve(link), location.query == nil, location.components(below: folder) != nil,
                 seen.insert(location).inserted
-            else { return nil }
-            return location
+            else { return }
+            result.append(location)
         }
+        switch kind(answer) {
+        case .page:
+            var tags = 0
+            try forEachHref(of: answer.body) { (link) throws(MCFSError) in
+                tags += 1
+                if tags & 1023 == 0, deadline.hasPassed {
+                    throw MCFSError(.timedOut, "\(folder.shown.text) could not be read in time", isTransient: true)
+                }
+                if let link { try take(link) }
+            }
+        case .json:
+            guard let entries = jsonLinks(of: answer.body) else { return nil }
+            for link in entries { try take(link) }
+        case nil: return nil
+        }
+        return result
     }
 
     /// nginx's `autoindex_format json`.
@@ -67,21 +89,22 @@ enum HTTPIndex {
         }
     }
 
-    /// The values of `href` in the `<a>` tags of a page.
-    static func hrefs(of page: [UInt8]) -> [String] {
+    /// Calls `body` with the value of each `href` in the `<a>` tags of a page, and before that with nil for every tag.
+    private static func forEachHref<Failure: Error>(
+        of page: [UInt8], _ body: (String?) throws(Failure) -> Void
+    ) throws(Failure) {
         var scanner = Scanner(page)
-        var result: [String] = []
         while scanner.skip(past: "<") {
             if scanner.take("!--") {
                 _ = scanner.skip(past: "-->")
                 continue
             }
+            try body(nil)
             guard scanner.name() == "a" else { continue }
             while let (name, value) = scanner.attribute() {
-                if name == "href", let value { result.append(unescaped(value)) }
+                if name == "href", let value { try body(unescaped(value)) }
             }
         }
-        return result
     }
 
     /// Reads the few forms that tags have; anything else is passed over.

@@ -71,7 +71,7 @@ package final class HTTPOrigin: Origin {
     private func listFolder(_ folder: HTTPLocation, _ deadline: Deadline) throws(MCFSError) -> HTTPCrawl.Listing {
         let (answer, place) = try fetcher.get(folder, deadline: deadline, wantsBody: HTTPIndex.isCandidate)
         guard answer.status == 200 else { throw HTTPFetcher.error(answer, folder) }
-        guard place.isFolder, let links = HTTPIndex.links(of: answer, at: place) else {
+        guard place.isFolder, let links = try HTTPIndex.links(of: answer, at: place, deadline: deadline) else {
             throw MCFSError(
                 .usage,
                 "\(reference) names a folder, but the server sends no index of links for it; turn its index on, or give the URL of a file"
@@ -137,7 +137,7 @@ package final class HTTPOrigin: Origin {
         let location = try location(file.url)
         let (client, url) = (fetcher.client, location.shown.text)
         let whole = try RetryPolicy().retrying(until: loading.deadline) { () throws(MCFSError) in
-            let sink = WholeSink { loading.progress.report(phase: "reading \(url)", done: $0, total: nil) }
+            let sink = WholeSink(url) { loading.progress.report(phase: "reading \(url)", done: $0, total: nil) }
             let (answer, _) = try fetcher.follow(location, headers: [("Accept-Encoding", "identity")]) {
                 request throws(MCFSError) in
                 let answer = try client.perform(request, deadline: loading.deadline) { answer throws(MCFSError) in

@@ -19,7 +19,7 @@ final class HTTPSource: ByteSource {
 
     /// `start` is where `descriptor`'s URL is read: it may hold a query that is not stored.
     init(_ descriptor: SourceDescriptor, start: HTTPLocation, fetcher: HTTPFetcher) throws(MCFSError) {
-        guard let size = descriptor["size"].flatMap({ UInt64($0) }) else {
+        guard let size = descriptor["size"].flatMap({ OutsideNumber.byteCount($0) }) else {
             throw MCFSError(.corrupt, "the stored description of \(start.shown.text) has no size; mount it again")
         }
         self.size = size

@@ -10,16 +10,23 @@ final class WholeSink: ByteSink, @unchecked Sendable {
     /// Bytes between two reports.
     private static let reportStep: UInt64 = 1 << 20
 
+    private let name: String
     private let report: @Sendable (UInt64) -> Void
     private var hash = SHA256()
     private var size: UInt64 = 0
     private var bytes: [UInt8]? = []
 
-    init(report: @escaping @Sendable (UInt64) -> Void) { self.report = report }
+    /// - Parameter name: what messages call the file.
+    init(_ name: String, report: @escaping @Sendable (UInt64) -> Void) {
+        self.name = name
+        self.report = report
+    }
 
     func write(_ piece: UnsafeRawBufferPointer) throws(MCFSError) {
-        let isStep = (size + UInt64(piece.count)) / Self.reportStep > size / Self.reportStep
-        size += UInt64(piece.count)
+        let before = size
+        size.addClamped(UInt64(piece.count))
+        try OutsideNumber.check(byteCount: size, of: name)
+        let isStep = size / Self.reportStep > before / Self.reportStep
         hash.update(bufferPointer: piece)
         if size <= Self.keptBytesMax { bytes?.append(contentsOf: piece) } else { bytes = nil }
         if isStep { report(size) }

@@ -81,12 +81,14 @@ final class HubClient: Sendable {
     ///
     /// - Parameter path: below the endpoint, encoded; or a URL of the Hub.
     /// - Returns: an answer with status 200.
-    func get(_ path: String, _ refusal: HubRefusal, deadline: Deadline) throws(MCFSError) -> HTTPResponse {
+    func get(
+        _ path: String, _ refusal: HubRefusal, deadline: Deadline, bodyBytesMax: Int = HTTPClient.collectedBodyBytesMax
+    ) throws(MCFSError) -> HTTPResponse {
         try checkOnline(refusal.operation)
         var attempt = 1
         while true {
             do throws(MCFSError) {
-                return try getOnce(path, refusal, deadline: deadline)
+                return try getOnce(path, refusal, bodyBytesMax, deadline: deadline)
             } catch {
                 let wait = error.retryAfter ?? .milliseconds(250 << attempt)
                 guard error.isTransient, attempt < Self.attemptsMax, wait < deadline.remaining else { throw error }
@@ -96,7 +98,9 @@ final class HubClient: Sendable {
         }
     }
 
-    private func getOnce(_ path: String, _ refusal: HubRefusal, deadline: Deadline) throws(MCFSError) -> HTTPResponse {
+    private func getOnce(
+        _ path: String, _ refusal: HubRefusal, _ bodyBytesMax: Int, deadline: Deadline
+    ) throws(MCFSError) -> HTTPResponse {
         guard let start = HubAddress(path.hasPrefix("/") ? endpoint + path : path), start.origin == origin else {
             throw refusal.failure(
                 .originUnavailable, "the Hub names another host for the rest of the answer; check HF_ENDPOINT")
@@ -105,8 +109,12 @@ final class HubClient: Sendable {
         var sent = token.value
         var hasRenewed = false
         for _ in 0..<Self.hopsMax {
-            let response = try http.perform(
-                request(address, token: sent), deadline: deadline.earlier(Deadline(after: Self.exchangeTimeout)))
+            let limit = deadline.earlier(Deadline(after: Self.exchangeTimeout))
+            let body = BoundedBody(bytesMax: bodyBytesMax, "the Hub's answer")
+            var response = try http.perform(request(address, token: sent), deadline: limit) { _ throws(MCFSError) in
+                body
+            }
+            response.body = body.bytes
             if response.status == 200 { return response }
             if Self.redirects.contains(response.status) {
                 let next = try target(of: response, from: address, refusal.operation)

@@ -180,7 +180,7 @@ final class HubFileSource: ByteSource {
             MCFSError(.changed, "cannot read \(name): the Hub answers with another \(what); mount the reference again")
         }
         if let commit = response["X-Repo-Commit"], commit != file.commit { throw changed("commit") }
-        if let size = response["X-Linked-Size"], UInt64(size) != file.size { throw changed("size") }
+        if let size = response["X-Linked-Size"], OutsideNumber.byteCount(size) != file.size { throw changed("size") }
         if let etag = response["X-Linked-Etag"] {
             let plain = (etag.hasPrefix("W/") ? etag.dropFirst(2) : Substring(etag)).filter { $0 != "\"" }
             if plain != file.etag { throw changed("content") }

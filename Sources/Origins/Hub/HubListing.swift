@@ -24,6 +24,8 @@ struct HubListingEntry: Decodable {
 struct HubListing {
     /// The Hub puts about 1000 entries on a page and asks for fewer than 100 000 files in a repository.
     static let pagesMax = 4000
+    /// Longest page, in bytes: a thousand entries take half a MiB.
+    static let pageBytesMax = 16 << 20
 
     var client: HubClient
     var repository: HubRepository
@@ -43,14 +45,17 @@ struct HubListing {
         }
         page += "?recursive=true"
         var seen: Set<String> = []
+        let budget = MetadataBudget()
         while seen.insert(page).inserted, seen.count <= Self.pagesMax {
-            let response = try client.get(page, refusal, deadline: deadline)
+            let response = try client.get(page, refusal, deadline: deadline, bodyBytesMax: Self.pageBytesMax)
             let entries: [HubListingEntry]
             do {
                 entries = try JSONDecoder().decode([HubListingEntry].self, from: Data(response.body))
             } catch {
                 throw refusal.failure(.corrupt, "the Hub's answer is no listing; check HF_ENDPOINT")
             }
+            try budget.take(
+                entries: entries.count, bytes: entries.reduce(0) { $0 + 128 + $1.path.utf8.count }, of: shown)
             for entry in entries { try body(entry) }
             guard let next = Self.next(in: response) else { return }
             guard let address = HubAddress(client.origin + "/")?.resolving(next), address.origin == client.origin else {

@@ -137,7 +137,8 @@ package final class HubOrigin: Origin {
             try builder.add(TreeEntry(path, .directory, permissions: 0o755, modified: modified))
         case "file":
             let etag = entry.lfs?.oid ?? entry.oid
-            guard let size = entry.lfs?.size ?? entry.size, size <= UInt64(Int64.max), let bytes = [UInt8](hex: etag),
+            guard let size = (entry.lfs?.size ?? entry.size).flatMap({ OutsideNumber.byteCount($0) }),
+                let bytes = [UInt8](hex: etag),
                 let id = BlobID(entry.lfs == nil ? .git : .sha256, bytes)
             else { throw corrupt("the Hub gives no usable size and digest for '\(entry.path)'") }
             var properties = ["kind": "hf", "path": entry.path, "size": String(size), "etag": etag]
@@ -158,7 +159,7 @@ package final class HubOrigin: Origin {
     ) throws(MCFSError) -> any ByteSource {
         let pinned = try pinned(resolution)
         guard descriptor["kind"] == "hf", let path = descriptor["path"], let etag = descriptor["etag"],
-            let size = descriptor["size"].flatMap({ UInt64($0) })
+            let size = descriptor["size"].flatMap({ OutsideNumber.byteCount($0) })
         else {
             throw MCFSError(
                 .corrupt, "the stored tree of \(resolution.resolved) has a source that is no file of the Hub")

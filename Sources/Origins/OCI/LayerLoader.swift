@@ -14,7 +14,17 @@ struct LayerLoader {
 
     let store: any ImageStore
     let loading: TreeLoading
+    let zstdWindow: ZstdWindow
     let logger: Logger
+    /// Of all layers that are read.
+    private let budget = MetadataBudget()
+
+    init(store: any ImageStore, loading: TreeLoading, zstdWindow: ZstdWindow, logger: Logger) {
+        self.store = store
+        self.loading = loading
+        self.zstdWindow = zstdWindow
+        self.logger = logger
+    }
 
     /// Layers read at once: what other pullers do, so that many small compressed ones take no longer.
     private static let threadsMax = 4
@@ -25,6 +35,7 @@ struct LayerLoader {
         var layers: [Layer?] = []
         // A digest that comes twice (empty layers do) is read once.
         var missing: [Descriptor] = []
+        var seen: Set<Digest> = []
         for (descriptor, use) in zip(manifest.layers, uses) {
             switch use {
             case .none: layers.append(Layer(entries: [], descriptor: LayerSource(descriptor, .raw).descriptor))
@@ -33,15 +44,17 @@ struct LayerLoader {
             case .tar:
                 let known = known(descriptor)
                 layers.append(known)
-                if known == nil, !missing.contains(where: { $0.digest == descriptor.digest }) {
-                    missing.append(descriptor)
-                }
+                if known == nil, seen.insert(descriptor.digest).inserted { missing.append(descriptor) }
             }
         }
         let read = try self.read(missing)
         var result: [Layer] = []
+        // A layer may be named many times, and each time its entries are laid over all before.
+        let applied = MetadataBudget()
         for (descriptor, layer) in zip(manifest.layers, layers) {
-            if let layer = layer ?? read[descriptor.digest] { result.append(layer) }
+            guard let layer = layer ?? read[descriptor.digest] else { continue }
+            try applied.take(entries: layer.entries.count, bytes: 0, of: store.name)
+            result.append(layer)
         }
         return result
     }
@@ -73,7 +86,7 @@ struct LayerLoader {
             let indexer = LayerIndexer(
                 digest: descriptor.digest, size: descriptor.size,
                 source: store.blob(descriptor.digest, size: descriptor.size), content: loading.content,
-                progress: progress, isKernel: loading.isKernel)
+                progress: progress, isKernel: loading.isKernel, budget: budget, zstdWindow: zstdWindow)
             let table = try indexer.index(deadline: deadline)
             logger.debug(
                 "a layer was indexed",

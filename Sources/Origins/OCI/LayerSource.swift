@@ -36,7 +36,7 @@ struct LayerSource: Sendable {
     /// nil for what `descriptor` cannot have made.
     init?(_ descriptor: SourceDescriptor) {
         guard descriptor["kind"] == Self.kind, let digest = descriptor["digest"].flatMap({ Digest($0) }),
-            let size = descriptor["size"].flatMap({ UInt64($0) }),
+            let size = descriptor["size"].flatMap({ OutsideNumber.byteCount($0) }),
             let form = descriptor["coding"].flatMap(Self.form(of:))
         else { return nil }
         self.digest = digest

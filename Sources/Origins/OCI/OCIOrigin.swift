@@ -8,6 +8,7 @@ package import Transport
 package final class OCIOrigin: Origin {
     package let reference: String
     private let place: Place
+    private let zstdWindow: ZstdWindow
     private let logger: Logger
 
     private enum Place: Sendable {
@@ -27,10 +28,11 @@ package final class OCIOrigin: Origin {
     /// Of one request that is not a read: a manifest, a tag.
     private static let requestTimeout = Duration.seconds(60)
 
-    /// - Throws: `usage` for a malformed reference, `configuration` for a `hosts.toml` that cannot be used.
+    /// - Throws: `usage` for a malformed reference, `configuration` for a `hosts.toml` or a variable that cannot be used.
     package init(_ reference: String, environment: Environment, http: HTTPClient, logger: Logger) throws(MCFSError) {
         self.reference = reference
         self.logger = logger
+        zstdWindow = try ZstdWindow(environment)
         if reference.hasPrefix(ImageLayout.scheme) {
             place = .layout(try ImageLayout(reference))
         } else {
@@ -72,7 +74,9 @@ package final class OCIOrigin: Origin {
         let manifest = try manifest(of: resolution, deadline: deadline)
         let config = try config(of: manifest, deadline: deadline)
         let labelled = KernelCacheImage(manifest, config)
-        let layers = try LayerLoader(store: store, loading: loading, logger: logger).load(manifest)
+        let layers = try LayerLoader(
+            store: store, loading: loading, zstdWindow: zstdWindow, logger: logger
+        ).load(manifest)
         let kernelCache = labelled.flatMap { $0.hasCache(layers.map(\.entries)) ? $0 : nil }
         var builder = TreeBuilder()
         for layer in layers {
@@ -129,8 +133,11 @@ package final class OCIOrigin: Origin {
         switch layer.form {
         case .raw, .coded(.plain): return blob
         case .coded(let coding):
-            return DecompressedSource(blob, size: layer.size, coding: coding, digest: layer.digest)
-        case .compressed: return DecompressedSource(blob, size: layer.size, coding: nil, digest: layer.digest)
+            return DecompressedSource(
+                blob, size: layer.size, coding: coding, digest: layer.digest, zstdWindow: zstdWindow)
+        case .compressed:
+            return DecompressedSource(
+                blob, size: layer.size, coding: nil, digest: layer.digest, zstdWindow: zstdWindow)
         }
     }
 }

@@ -54,7 +54,7 @@ final class S3Client: Sendable {
             let limit = Deadline(after: Self.pageSeconds).earlier(deadline)
             return try exchange(action, key: nil, query: query, headers: [], deadline: limit) {
                 [http] request throws(MCFSError) in
-                let sink = BoundedBody(bytesMax: XMLNode.documentBytesMax)
+                let sink = BoundedBody(bytesMax: XMLNode.documentBytesMax, "the server's answer to a listing")
                 var response = try http.perform(request, deadline: limit) { _ throws(MCFSError) in sink }
                 response.body = sink.bytes
                 return response.status == 200 ? .complete(response.body) : .refused(response)
@@ -185,27 +185,6 @@ final class S3Client: Sendable {
                 guard error.isTransient, attempt < Self.pageAttempts, wait < deadline.remaining else { throw error }
                 pause(wait)
             }
-        }
-    }
-}
-
-/// Collects a body that is not to be longer than it may be.
-private final class BoundedBody: ByteSink {
-    private let bytesMax: Int
-    private let collected = Lock<[UInt8]>([])
-
-    init(bytesMax: Int) { self.bytesMax = bytesMax }
-
-    var bytes: [UInt8] { collected.withLock { $0 } }
-
-    func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
-        let fits = collected.withLock { collected in
-            guard bytes.count <= bytesMax - collected.count else { return false }
-            collected.append(contentsOf: bytes)
-            return true
-        }
-        if !fits {
-            throw MCFSError(.corrupt, "the server's answer is longer than \(bytesMax >> 20) MiB; it is no S3 listing")
         }
     }
 }

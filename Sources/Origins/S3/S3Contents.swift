@@ -8,10 +8,19 @@ struct S3Contents: Sendable {
         var object: S3Object
     }
 
-    private(set) var files: [File] = []
+    /// Made one by one: the paths of a large bucket take more memory than its keys.
+    var files: some Collection<File> {
+        objects.lazy.compactMap { [skipped] object in
+            Self.path(object.key.dropFirst(skipped)).map { File(path: $0, object: object) }
+        }
+    }
+
+    private let skipped: Int
+    /// In the order of their keys.
+    private var objects: [S3Object] = []
     /// Folders that have an object of their own: a key that ends in `/`.
     private(set) var folders: [(path: TreePath, modified: Timestamp)] = []
-    /// Keys that cannot be presented: components that are empty, `.`, `..`, too long, or not UTF-8.
+    /// Keys that cannot be presented: components that are empty, `.`, `..`, too long, or not UTF-8; longer than keys can be.
     private(set) var hiddenCount = 0
     /// Keys that are hidden by a folder of the same name.
     private(set) var shadowedCount = 0
@@ -32,28 +41,42 @@ struct S3Contents: Sendable {
             hash.update(data: Array(version.utf8))
         }
         version = Array(hash.finalize()).hex
-        let skipped = folder.utf8.count
-        var taken: Set<[UInt8]> = []
+        skipped = folder.utf8.count
         for object in sorted {
             let name = object.key.dropFirst(skipped)
             // The folder's own marker.
             if name.isEmpty { continue }
             let isFolder = name.last == UInt8(ascii: "/")
-            guard let path = Self.path(isFolder ? name.dropLast() : name) else {
+            guard object.key.count <= S3Location.keyBytesMax, let path = Self.path(isFolder ? name.dropLast() : name)
+            else {
                 hiddenCount += 1
                 continue
             }
-            var parent = isFolder ? path : path.parent
-            while !parent.isRoot, taken.insert(parent.bytes).inserted { parent = parent.parent }
-            if isFolder {
-                folders.append((path, object.modified))
+            if isFolder { folders.append((path, object.modified)) }
+            self.objects.append(object)
+        }
+        removeShadowed()
+    }
+
+    /// Leaves the objects that are files, and not by their names folders of others.
+    private mutating func removeShadowed() {
+        let slash = UInt8(ascii: "/")
+        var files: [S3Object] = []
+        for object in objects where object.key.last != slash {
+            let folder = object.key + [slash]
+            // What lies in the folder comes right where the folder would.
+            var (low, high) = (0, objects.count)
+            while low < high {
+                let middle = low + (high - low) / 2
+                if objects[middle].key.lexicographicallyPrecedes(folder) { low = middle + 1 } else { high = middle }
+            }
+            if low < objects.count, objects[low].key.starts(with: folder) {
+                shadowedCount += 1
             } else {
-                files.append(File(path: path, object: object))
+                files.append(object)
             }
         }
-        let all = files.count
-        files.removeAll { taken.contains($0.path.bytes) }
-        shadowedCount = all - files.count
+        objects = files
     }
 
     /// The one object that a location names.

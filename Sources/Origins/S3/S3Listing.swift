@@ -17,6 +17,9 @@ struct S3Object: Hashable, Sendable {
     /// some give the same one to whatever is stored.
     var version: [String] { [etag, "\(size)", modifiedText] }
 
+    /// What it takes in memory until the tree is made, roughly.
+    var memoryBytes: Int { 160 + key.count + etag.utf8.count }
+
     var modifiedText: String { "\(modified.seconds).\(modified.nanoseconds)" }
 
     /// Seconds since 1970 that `Last-Modified` may say; some servers round up. nil where the listing had no time.
@@ -42,7 +45,8 @@ struct S3Page: Sendable {
         let isEncoded = root["EncodingType"]?.lowercased() == "url"
         objects = []
         for node in root.children where node.name == "Contents" {
-            guard let key = node["Key"], let size = node["Size"].flatMap({ UInt64($0) }), size <= UInt64(Int64.max)
+            guard let key = node["Key"], let text = node["Size"],
+                let size = try OutsideNumber.byteCount(text, of: "the object '\(MCFSError.shown(key.utf8))'")
             else {
                 throw MCFSError(.corrupt, "the listing has an object without a key or a size")
             }

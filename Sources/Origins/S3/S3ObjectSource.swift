@@ -50,7 +50,7 @@ extension S3ObjectSource {
     /// - Throws: `corrupt` where it is none of ours.
     static func object(of descriptor: SourceDescriptor) throws(MCFSError) -> S3Object {
         guard descriptor["kind"] == "s3", let key = descriptor["key"], let etag = descriptor["etag"],
-            let size = descriptor["size"].flatMap({ UInt64($0) })
+            let size = descriptor["size"].flatMap({ OutsideNumber.byteCount($0) })
         else {
             throw MCFSError(.corrupt, "the stored tree names a source that is no S3 object; mount the reference again")
         }
@@ -61,6 +61,6 @@ extension S3ObjectSource {
         }
         return S3Object(
             key: Array(key.utf8), etag: etag, size: size,
-            modified: Timestamp(seconds: seconds, nanoseconds: nanoseconds))
+            modified: Timestamp(seconds: seconds, nanoseconds: nanoseconds).clamped)
     }
 }

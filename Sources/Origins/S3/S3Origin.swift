@@ -26,8 +26,8 @@ package final class S3Origin: Origin {
         var contents: S3Contents
     }
 
-    /// Most keys that one reference may have.
-    private static let keysMax = 10_000_000
+    /// Most pages of a listing: servers that give few keys on a page have fewer of them.
+    private static let pagesMax = 100_000
 
     /// - Throws: `usage` for a malformed reference, `configuration` for AWS settings that cannot be used.
     package convenience init(
@@ -138,12 +138,17 @@ package final class S3Origin: Origin {
     private func objects(below folder: String, deadline: Deadline) throws(MCFSError) -> [S3Object] {
         var objects: [S3Object] = []
         var token: String?
+        var pages = 0
+        let budget = MetadataBudget()
         repeat {
             let page = try client.page(prefix: folder, token: token, deadline: deadline)
             // What does not begin with the prefix is another server's idea of it.
-            objects += page.objects.filter { $0.key.starts(with: folder.utf8) }
-            guard objects.count <= Self.keysMax else {
-                throw MCFSError(.unsupported, "\(location) has more than \(Self.keysMax) keys; use a longer prefix")
+            let found = page.objects.filter { $0.key.starts(with: folder.utf8) }
+            try budget.take(entries: found.count, bytes: found.reduce(0) { $0 + $1.memoryBytes }, of: "\(location)")
+            objects += found
+            pages += 1
+            guard pages <= Self.pagesMax else {
+                throw MCFSError(.corrupt, "cannot list \(location): the pages of its listing do not end")
             }
             guard page.nextToken == nil || page.nextToken != token else {
                 throw MCFSError(.corrupt, "cannot list \(location): the server gives the same page again")
