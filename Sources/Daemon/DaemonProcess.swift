@@ -28,6 +28,8 @@ package final class DaemonProcess: Sendable {
     package init(_ configuration: Configuration, logger: Logger) throws(MCFSError) {
         // It was started as /proc/self/exe, and would be listed as that.
         mcfs_name_thread("mcfs")
+        // It has the credentials of all callers.
+        mcfs_keep_secrets()
         // What the daemon makes is its user's alone.
         umask(0o077)
         // Two heaps, not eight for each core: what one thread frees another can use. Buffers of chunks would leave holes there.

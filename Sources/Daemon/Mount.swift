@@ -4,6 +4,7 @@ internal import ControlAPI
 internal import FUSEServer
 internal import Glibc
 internal import KernelCaches
+internal import Logging
 internal import MCFSCore
 internal import MountFS
 internal import Upper
@@ -28,10 +29,10 @@ final class Mount: Sendable {
     /// Set once, right after the mount was made.
     let session = Lock<MountSession?>(nil)
 
-    /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthroughSample`: a file of the cache's disk, where the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
+    /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthroughSample`: a file of the cache's disk, where the kernel may read complete files by itself. `logger`: gets what fails in it. `ended` is called once when the mount is gone, however that came.
     init(
         _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, catalog: Catalog,
-        gpuChoice: GPUChoice, host: HostGPUs, passthroughSample: OwnedDescriptor?,
+        gpuChoice: GPUChoice, host: HostGPUs, passthroughSample: OwnedDescriptor?, logger: Logger,
         ended: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
         self.request = request
@@ -72,6 +73,7 @@ final class Mount: Sendable {
         if let name = request.fsname { options.sourceName = name }
         options.kernelOptions = request.kernelOptions
         options.passthroughSample = passthroughSample
+        options.logger = logger
         let made = try MountSession(fileSystem, at: mountpoint, options: options) { [fileSystem] in
             fileSystem.overlay?.close()
             ended()

@@ -166,7 +166,7 @@ final class MountService: Sendable {
         let reference = WeakMount()
         let made = try Mount(
             request, references: references, cache: cache, catalog: catalog, gpuChoice: gpuChoice, host: hostGPUs,
-            passthroughSample: configuration.passthrough ? directory.sampleFile : nil
+            passthroughSample: configuration.passthrough ? directory.sampleFile : nil, logger: logger
         ) { [self] in
             reference.mount.map(keepUses)
             mounts.ended(request.mountpoint, reference.mount)

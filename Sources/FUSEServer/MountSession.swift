@@ -1,6 +1,6 @@
 internal import CFUSE
 internal import Glibc
-internal import Logging
+package import Logging
 package import MCFSCore
 package import MountFS
 internal import Upper
@@ -21,6 +21,8 @@ package final class MountSession: Sendable {
         package var sourceName = "mcfs"
         /// Of the kernel's, such as `noexec`.
         package var kernelOptions: [String] = []
+        /// Whose handler takes what libfuse says of any mount, too.
+        package var logger = Logger(label: "mcfs.fuse")
         package init() {}
     }
 
@@ -45,10 +47,10 @@ package final class MountSession: Sendable {
     package init(
         _ fileSystem: MountFS, at mountpoint: String, options: Options, ended: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
-        LibraryLog.install()
+        LibraryLog.install(options.logger)
         self.mountpoint = try Self.resolve(mountpoint)
         try Self.checkDevice(mountpoint: mountpoint)
-        var logger = Logger(label: "mcfs.fuse")
+        var logger = options.logger
         logger[metadataKey: "mount"] = "\(self.mountpoint)"
         let leavesAccessTimes = options.kernelOptions.contains("noatime")
         context = ServingContext(fileSystem, leavesAccessTimes: leavesAccessTimes, logger: logger)

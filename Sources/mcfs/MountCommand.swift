@@ -83,7 +83,7 @@ struct MountCommand: ParsableCommand {
         if let readDeadline { settings[.readDeadline] = .init("\(readDeadline)", place: "--read-deadline") }
         let configuration = try common.configuration(settings)
         let request = try request()
-        if foreground { return try ForegroundDaemon(configuration, common.output).run(request) }
+        if foreground { ForegroundDaemon(configuration, common.output).run(request) }
         let status = try Session(configuration, common.output).call(
             "POST", "/v1/mounts", request, returning: MountStatus.self, settings: settings.values.map(\.place).sorted())
         try print(status)
