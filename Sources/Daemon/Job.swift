@@ -19,6 +19,9 @@ final class Job: ProgressReporter, Sendable {
         var isCancelled = false
     }
 
+    /// `kind` of what the daemon mounts again by itself.
+    static let restoring = "restore"
+
     let kind: String
     let target: String
     private let state = Lock(State())

@@ -57,7 +57,8 @@ struct ForegroundDaemon {
         let log = readyDescriptor == nil ? nil : LogFile(path: configuration.cacheDirectory + "/" + LogFile.name)
         do {
             let process = try DaemonProcess(
-                configuration, logger: StandardErrorLog.logger(level: configuration.logLevel, file: log))
+                configuration, logger: StandardErrorLog.logger(level: configuration.logLevel, file: log),
+                isService: readyDescriptor == nil)
             try process.run(signals: signals) { _ in Self.say(Array(DaemonLauncher.readyLine.utf8), to: readyDescriptor)
             }
         } catch {
