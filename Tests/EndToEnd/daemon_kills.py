@@ -75,9 +75,13 @@ class Reader(threading.Thread):
                 self.failures += 1
                 time.sleep(0.002)
                 continue
-            self.reads += 1
-            if got != content[offset:offset + 65536]:
-                self.wrong.append((mountpoint, name, offset))
+            # A read that the end of the daemon cuts off has fewer bytes.
+            if got != content[offset:offset + len(got)] or not got:
+                self.wrong.append((mountpoint, name, offset, len(got)))
+            elif len(got) < min(65536, len(content) - offset):
+                self.failures += 1
+            else:
+                self.reads += 1
 
 
 def is_back(mountpoint, contents):
