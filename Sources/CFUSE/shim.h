@@ -10,6 +10,10 @@
 
 /* umount2(2): its flags are an enumeration that Swift does not take as an int. */
 static inline int mcfs_unmount(const char *path) { return umount2(path, UMOUNT_NOFOLLOW); }
+/* mount(2) with MS_REMOUNT. */
+static inline int mcfs_remount(const char *path, unsigned long flags) {
+    return mount(NULL, path, NULL, flags | MS_REMOUNT, NULL);
+}
 static inline int mcfs_unmount_force(const char *path) {
     return umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH);
 }

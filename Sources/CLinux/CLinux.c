@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -117,11 +118,26 @@ int mcfs_renameat2(int from_directory, const char *from, int to_directory, const
 int mcfs_syncfs(int fd) { return syncfs(fd); }
 
 void mcfs_raise_open_files(void) {
+    const struct rlimit wanted = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    if (limit.rlim_max < wanted.rlim_max && setrlimit(RLIMIT_NOFILE, &wanted) == 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int mcfs_open_files_max(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT32_MAX) return INT32_MAX;
+    return (int)limit.rlim_cur;
+}
+
+void mcfs_keep_secrets(void) {
+    const struct rlimit none = {0};
+    prctl(PR_SET_DUMPABLE, 0);
+    setrlimit(RLIMIT_CORE, &none);
+    const int fatal[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGTRAP};
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) signal(fatal[i], SIG_DFL);
 }
 
 int mcfs_is_on_overlay(int fd) {
@@ -152,6 +168,9 @@ int mcfs_ioctl_dropping_set_id(int fd, unsigned long request, void *argument) {
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused) {
     (void)unused;
     ssize_t count = read(fd, buffer, size);
+    if (count < 0 && errno != ENODEV && errno != ENOENT && errno != EINTR && errno != EAGAIN)
+        /* libfuse writes what it does not know to standard error, past the log, and does not take it for the end. */
+        errno = errno == ENOMEM || errno == EIO || errno == EFAULT || errno == EINVAL ? EAGAIN : ENODEV;
     /* struct fuse_in_header of linux/fuse.h: len, opcode. */
     uint32_t *opcode = (uint32_t *)buffer + 1;
     if (count >= 8 && *opcode == 51) *opcode = 35;

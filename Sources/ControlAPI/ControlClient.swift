@@ -72,15 +72,25 @@ package final class ControlClient: Sendable {
         if body != nil { headers = [("Content-Type", "application/json"), ("Expect", "")] }
         let request = HTTPRequest(
             method, "http://localhost" + path, headers: headers, body: body, unixSocket: socket.address)
+        let before = DaemonMark.read(cacheDirectory: socket.cacheDirectory)
+        guard try socket.checkListener() else {
+            throw MCFSError(.failed, "cannot talk to the daemon at \(socket.path): nobody listens", isTransient: true)
+        }
         do {
             return try http.perform(request, deadline: deadline) { response throws(MCFSError) in
                 response.status == 200 ? sink : nil
             }
         } catch {
             if error.code == .originUnavailable || error.code == .timedOut {
+                // What may have ended it is not sent to the next one.
+                let now = DaemonMark.read(cacheDirectory: socket.cacheDirectory)
+                let isHarmless = method == "GET" || DaemonMark.hasEnded(before, now: now)
                 throw MCFSError(
-                    .failed, "cannot talk to the daemon at \(socket.path): \(error.message)", cause: error,
-                    isTransient: true)
+                    .failed,
+                    isHarmless
+                        ? "cannot talk to the daemon at \(socket.path): \(error.message)"
+                        : "\(Self.gone) before it answered; see daemon.log in its cache directory", cause: error,
+                    isTransient: isHarmless)
             }
             throw error
         }

@@ -8,6 +8,7 @@ package struct ControlSocket: Sendable {
     /// Longest path that fits in `sockaddr_un`, in bytes, without the closing NUL.
     package static let pathBytesMax = 107
 
+    package let cacheDirectory: String
     /// Where it is, for people.
     package let path: String
     /// What to hand to bind or connect: `path`, or a short name of the same through an open descriptor.
@@ -17,6 +18,7 @@ package struct ControlSocket: Sendable {
 
     /// - Throws: `notFound` where the directory is missing, `localIO` where it cannot be opened.
     package init(cacheDirectory: String) throws(MCFSError) {
+        self.cacheDirectory = cacheDirectory
         path = cacheDirectory + "/" + Self.name
         if path.utf8.count <= Self.pathBytesMax {
             address = path
@@ -34,16 +36,35 @@ package struct ControlSocket: Sendable {
     }
 
     /// Whether somebody accepts connections there now.
-    package var isListening: Bool {
-        guard let address = socketAddress() else { return false }
+    package var isListening: Bool { connection != nil }
+
+    /// Looks who listens there: what is sent may hold credentials.
+    ///
+    /// - Returns: false where nobody does.
+    /// - Throws: `unauthorized` where it is neither root nor the user of this process.
+    package func checkListener() throws(MCFSError) -> Bool {
+        guard let connection else { return false }
+        // struct ucred of unix(7).
+        var peer: (process: Int32, user: UInt32, group: UInt32) = (0, .max, .max)
+        var length = socklen_t(MemoryLayout.size(ofValue: peer))
+        guard getsockopt(connection.rawValue, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 else { return false }
+        if peer.user == 0 || peer.user == geteuid() { return true }
+        throw MCFSError(
+            .unauthorized,
+            "the daemon at \(path) is another user's (uid \(peer.user)), and is sent nothing; give another --cache-dir")
+    }
+
+    private var connection: OwnedDescriptor? {
+        guard let address = socketAddress() else { return nil }
         let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return false }
+        guard descriptor >= 0 else { return nil }
         let owner = OwnedDescriptor(owning: descriptor)
-        return withUnsafePointer(to: address) {
+        let result = withUnsafePointer(to: address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(owner.rawValue, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+                connect(owner.rawValue, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
             }
         }
+        return result == 0 ? owner : nil
     }
 
     /// nil where even the short name does not fit.

@@ -30,7 +30,7 @@ package struct MountRequest: Codable, Sendable {
     package var prefetch: PrefetchMode
     package var offline: Bool
     package var allowOther: Bool
-    /// Nothing can be written; `upper` is nil then.
+    /// Nothing can be written. With an `upper` that shows over the tree, without one nothing does.
     package var readOnly: Bool
     /// Absolute; nil: the directory that the mountpoint already is.
     package var upper: String?
@@ -58,6 +58,28 @@ package struct MountRequest: Codable, Sendable {
         self.kernelOptions = kernelOptions
         self.view = view
         self.caller = caller
+    }
+}
+
+/// `POST /v1/mounts/restore`: what was mounted when the last daemon ended.
+package struct RestoreRequest: Codable, Sendable {
+    /// Whose credentials are used where the mounts' own are not known any more.
+    package var caller: Caller
+
+    package init(caller: Caller) { self.caller = caller }
+}
+
+/// `POST /v1/mounts/remount`.
+package struct RemountRequest: Codable, Sendable {
+    package var mountpoint: String
+    package var readOnly: Bool
+    /// Of the kernel's, such as `noexec`.
+    package var kernelOptions: [String]
+
+    package init(mountpoint: String, readOnly: Bool, kernelOptions: [String]) {
+        self.mountpoint = mountpoint
+        self.readOnly = readOnly
+        self.kernelOptions = kernelOptions
     }
 }
 

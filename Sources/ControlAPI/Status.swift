@@ -80,6 +80,10 @@ package struct MountStatus: Codable, Sendable {
         case degraded
         /// Mounted without its origins: only what is local can be read.
         case offline
+        /// Not at its mountpoint any more; goes on for those who still have it.
+        case detached
+        /// Its daemon ended, and nobody serves it.
+        case dead
     }
 
     package struct Reference: Codable, Sendable {
@@ -176,16 +180,19 @@ package struct MountStatus: Codable, Sendable {
     package var passthrough: Bool
     /// What is wrong now, a sentence each.
     package var problems: [String]
+    /// Of a mount that is detached: processes that still have it, one for each mount namespace, and those with open files.
+    package var heldBy: [Int32]?
 
     package init(
-        mountpoint: String, state: State, upper: String?, upperBytes: UInt64?, references: [Reference], reads: Reads,
+        mountpoint: String, state: State, readOnly: Bool? = nil, upper: String?, upperBytes: UInt64?,
+        references: [Reference], reads: Reads,
         origin: OriginTraffic,
         passthrough: Bool, problems: [String], view: View = View()
     ) {
         self.view = view
         self.mountpoint = mountpoint
         self.state = state
-        readOnly = upper == nil
+        self.readOnly = readOnly ?? (upper == nil)
         self.upper = upper
         self.upperBytes = upperBytes
         self.references = references
@@ -209,5 +216,6 @@ package struct MountStatus: Codable, Sendable {
         try container.encode(origin, forKey: .origin)
         try container.encode(passthrough, forKey: .passthrough)
         try container.encode(problems, forKey: .problems)
+        try container.encodeIfPresent(heldBy, forKey: .heldBy)
     }
 }

@@ -1,10 +1,11 @@
+internal import ControlAPI
 internal import Glibc
 package import MCFSCore
 
 /// A cache directory that this process owns: nobody else serves it while this value lives.
 ///
 /// `lock` is held with flock(2), which the kernel releases however the process ends; `VERSION` says which format the
-/// directory has.
+/// directory has. All belong to the user of the process, and are for nobody else to write to.
 package final class CacheLock: Sendable {
     static let version = "mcfs cache 1"
 
@@ -20,20 +21,67 @@ package final class CacheLock: Sendable {
     package init(_ path: String) throws(MCFSError) {
         self.path = path
         try Self.makeDirectories(path)
-        do { lock = try OwnedDescriptor.open(path + "/lock", O_RDWR | O_CREAT) } catch {
+        try Self.checkOwner(path)
+        do { lock = try OwnedDescriptor.open(path + "/lock", O_RDWR | O_CREAT | ownFile) } catch {
+            if let refusal = Self.refusal(of: path + "/lock", error) { throw refusal }
             throw MCFSError(making: "the lock", inCacheDirectory: path, error)
         }
+        try Self.checkOwner(of: lock, path + "/lock")
         guard Self.take(lock) else {
-            let owner = String(decoding: (try? SmallFile.read(path + "/lock", bytesMax: 100)) ?? [], as: UTF8.self)
-            let process = owner.split(whereSeparator: \.isWhitespace).first.map { " (process \($0))" } ?? ""
+            let process = Self.mark(path).map { " (process \($0.process))" } ?? ""
             throw MCFSError(
                 .busy,
                 "another daemon\(process) serves the cache directory \(path); use it, end it, or give another --cache-dir"
             )
         }
-        // Only messages name it: a disk that is full is no reason to stop.
-        try? SmallFile.write("\(getpid())\n", to: lock)
+        // What is there is from a daemon that did not come to its end. A disk that is full is no reason to stop.
+        try? SmallFile.write(DaemonMark(process: getpid(), died: Self.mark(path)?.process).text, to: lock)
         try Self.checkVersion(path)
+    }
+
+    private static func mark(_ path: String) -> DaemonMark? {
+        (try? SmallFile.read(path + "/lock", ownFile, bytesMax: 100)).flatMap { DaemonMark(bytes: $0) }
+    }
+
+    /// The daemon has come to its end: whoever asked it something can ask the next one.
+    func giveBack() { ftruncate(lock.rawValue, 0) }
+
+    // MARK: Whose it is
+
+    /// - Throws: `configuration` where the directory is there, and another user owns it or can write to it.
+    static func checkOwner(_ path: String) throws(MCFSError) {
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { return }
+        try check(status, path, "the cache directory", "give one of your own with --cache-dir, such as \(path)/mcfs")
+    }
+
+    private static func checkOwner(of file: OwnedDescriptor, _ path: String) throws(MCFSError) {
+        guard let status = try? file.status() else { return }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw notPlain(path) }
+        try check(status, path, "the file", "remove it")
+    }
+
+    /// Opening what is no file of ours failed.
+    private static func refusal(of path: String, _ error: Errno) -> MCFSError? {
+        [ELOOP, ENXIO, EISDIR].contains(error.rawValue) ? notPlain(path) : nil
+    }
+
+    private static func notPlain(_ path: String) -> MCFSError {
+        MCFSError(.configuration, "\(path) is no plain file; remove it, or give another --cache-dir")
+    }
+
+    private static func check(_ status: stat, _ path: String, _ what: String, _ remedy: String) throws(MCFSError) {
+        guard status.st_uid == geteuid() else {
+            throw MCFSError(
+                .configuration,
+                "\(what) \(path) belongs to another user (uid \(status.st_uid)), who could change what is in it; \(remedy)"
+            )
+        }
+        guard status.st_mode & (S_IWGRP | S_IWOTH) == 0 else {
+            throw MCFSError(
+                .configuration,
+                "\(what) \(path) can be written to by other users; take that away (chmod go-w \(path)), or \(remedy)")
+        }
     }
 
     /// Another daemon's is held for long; who only looks (`isHeld`) has it for an instant.
@@ -50,7 +98,7 @@ package final class CacheLock: Sendable {
     /// - Throws: where that cannot be told.
     static func isHeld(_ path: String) throws(MCFSError) -> Bool {
         do throws(Errno) {
-            let lock = try OwnedDescriptor.open(path + "/lock", O_RDONLY)
+            let lock = try OwnedDescriptor.open(path + "/lock", O_RDONLY | ownFile)
             return flock(lock.rawValue, LOCK_SH | LOCK_NB) != 0
         } catch {
             if error == .noEntry || error.rawValue == ENOTDIR { return false }
@@ -63,7 +111,7 @@ package final class CacheLock: Sendable {
     private static func checkVersion(_ path: String) throws(MCFSError) {
         let file = path + "/VERSION"
         do {
-            let found = String(decoding: try SmallFile.read(file, bytesMax: 4096), as: UTF8.self)
+            let found = String(decoding: try SmallFile.read(file, ownFile, bytesMax: 4096), as: UTF8.self)
             let line = found.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
             if line == version { return }
             // An empty file is what a crash between making and writing it leaves.
@@ -81,7 +129,8 @@ package final class CacheLock: Sendable {
             }
         }
         do {
-            try SmallFile.write(version + "\n", to: OwnedDescriptor.open(file, O_RDWR | O_CREAT, mode: 0o644))
+            try SmallFile.write(
+                version + "\n", to: OwnedDescriptor.open(file, O_RDWR | O_CREAT | O_NOFOLLOW, mode: 0o644))
         } catch {
             throw MCFSError(making: "VERSION", inCacheDirectory: path, error)
         }
@@ -120,3 +169,6 @@ extension MCFSError {
         message += "; " + remedy
     }
 }
+
+/// How a file of the cache directory is opened: nobody's link is followed, nobody's pipe waited for.
+private let ownFile = O_NOFOLLOW | O_NONBLOCK

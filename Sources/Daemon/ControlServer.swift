@@ -138,10 +138,20 @@ final class ControlServer: Sendable {
             case (.DELETE, "/v1/mounts"):
                 let body: UnmountRequest = try await decode(request)
                 return try await stream(
-                    service.begin("umount", body.mountpoint, endsWithCaller: false) { _ throws(MCFSError) -> Empty in
-                        try service.unmount(body)
+                    service.begin("umount", body.mountpoint, endsWithCaller: false) { job throws(MCFSError) -> Empty in
+                        try service.unmount(body, job: job)
                         return Empty()
                     })
+            case (.POST, "/v1/mounts/restore"):
+                let body: RestoreRequest = try await decode(request)
+                return try await stream(
+                    service.begin("restore-all", service.configuration.cacheDirectory) { job throws(MCFSError) in
+                        try service.restore(body, job: job)
+                    })
+            case (.POST, "/v1/mounts/remount"):
+                let body: RemountRequest = try await decode(request)
+                return try await stream(
+                    service.begin("remount", body.mountpoint) { _ throws(MCFSError) in try service.remount(body) })
             case (.POST, "/v1/ls"):
                 return try await selection(request, "ls") { body, job throws(MCFSError) in
                     try service.list(body, job: job)

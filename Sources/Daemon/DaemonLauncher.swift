@@ -31,9 +31,11 @@ package struct DaemonLauncher: Sendable {
     ///
     /// - Throws: `timedOut` where it lives and does not answer.
     package func runningClient() throws(MCFSError) -> ControlClient? {
+        try CacheLock.checkOwner(configuration.cacheDirectory)
         let deadline = Deadline(after: Self.answerPatience)
         while true {
             if isRunning {
+                _ = try ControlSocket(cacheDirectory: configuration.cacheDirectory).checkListener()
                 let client = try ControlClient(cacheDirectory: configuration.cacheDirectory)
                 if client.isHealthy() { return client }
             }
@@ -54,6 +56,7 @@ package struct DaemonLauncher: Sendable {
     /// - Throws: the daemon's own error where it cannot start; `timedOut`.
     @discardableResult
     package func ensureRunning() throws(MCFSError) -> Bool {
+        try CacheLock.checkOwner(configuration.cacheDirectory)
         if isRunning { return false }
         let deadline = Deadline(after: Self.startDeadline)
         while !deadline.hasPassed {
@@ -122,6 +125,15 @@ package struct DaemonLauncher: Sendable {
         let log = configuration.cacheDirectory + "/" + LogFile.name
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0)
+        // Before the pipe takes a number that the log may have.
+        // A disk that is full or fails is told of by the daemon, not kept from it.
+        let file = try? OwnedDescriptor.open(log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK)
+        if let file, (try? file.status().st_mode).map({ $0 & S_IFMT == S_IFREG }) == true {
+            posix_spawn_file_actions_adddup2(&actions, file.rawValue, 2)
+        } else {
+            posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
+        }
+        defer { withExtendedLifetime(file) {} }
         // dup2 to itself would keep the close-on-exec mark; the pipe's ends lie above 2, but may be 3.
         if ready == Self.readyDescriptor {
             posix_spawn_file_actions_adddup2(&actions, ready, 4)
@@ -129,9 +141,6 @@ package struct DaemonLauncher: Sendable {
         } else {
             posix_spawn_file_actions_adddup2(&actions, ready, Self.readyDescriptor)
         }
-        // A disk that is full or fails is told of by the daemon, not kept from it.
-        let canLog = (try? OwnedDescriptor.open(log, O_WRONLY | O_CREAT | O_APPEND)) != nil
-        posix_spawn_file_actions_addopen(&actions, 2, canLog ? log : "/dev/null", O_WRONLY | O_APPEND, 0)
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

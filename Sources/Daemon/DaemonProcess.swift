@@ -13,6 +13,8 @@ package final class DaemonProcess: Sendable {
     private let service: MountService
     private let server: ControlServer
     private let logger: Logger
+    private let manager: ServiceManager?
+    private let isService: Bool
     private let serverError = Lock<MCFSError?>(nil)
 
     private enum Phase { case starting, listening, failed }
@@ -24,10 +26,15 @@ package final class DaemonProcess: Sendable {
 
     /// Blocks signals, so it must come before the first thread is started. Takes the lock and reads the cache.
     ///
+    /// - Parameter isService: whoever asks it to end means to start it again: what is mounted then comes back.
     /// - Throws: `busy` where another daemon has the cache directory, `cannotCreate`, `configuration`.
-    package init(_ configuration: Configuration, logger: Logger) throws(MCFSError) {
+    package init(_ configuration: Configuration, logger: Logger, isService: Bool = false) throws(MCFSError) {
+        self.isService = isService
+        manager = isService ? ServiceManager(configuration.environment) : nil
         // It was started as /proc/self/exe, and would be listed as that.
         mcfs_name_thread("mcfs")
+        // It has the credentials of all callers.
+        mcfs_keep_secrets()
         // What the daemon makes is its user's alone.
         umask(0o077)
         // Two heaps, not eight for each core: what one thread frees another can use. Buffers of chunks would leave holes there.
@@ -83,9 +90,12 @@ package final class DaemonProcess: Sendable {
                 throw error
             }
         } else {
+            service.beginRestoring()
             onReady(nil)
         }
+        manager?.say("READY=1")
         rest(&signals, until: mountpoint)
+        manager?.say("STOPPING=1")
         stop(task)
         if let error = serverError.withLock({ $0 }) { throw error }
     }
@@ -93,8 +103,12 @@ package final class DaemonProcess: Sendable {
     /// Waits for the end: a signal, idleness, or that the mount which the process is for is gone.
     private func rest(_ signals: inout Signals, until mountpoint: String?) {
         var kept = ContinuousClock.now
+        let watchdog = manager?.watchdog
         while true {
-            let event = signals.wait(milliseconds: service.mounts.isEmpty && service.jobs.isEmpty ? 100 : 1000)
+            if watchdog != nil { manager?.say("WATCHDOG=1") }
+            let isQuiet = service.mounts.isEmpty && service.jobs.isEmpty
+            let event = signals.wait(
+                milliseconds: min(isQuiet ? 100 : 1000, watchdog.map { max(1, Int(($0 / 3).milliseconds)) } ?? 1000))
             if ContinuousClock.now - kept > Self.keepInterval {
                 for mount in service.mounts.all { service.keepUses(mount) }
                 kept = .now
@@ -105,7 +119,7 @@ package final class DaemonProcess: Sendable {
             if case .timeout = event { for job in service.jobs.all { job.heartbeat() } }
             if let mountpoint {
                 if service.mounts.mount(at: mountpoint) == nil, service.mounts.isEmpty { return }
-            } else if service.isIdle, service.mounts.closeIfEmpty() {
+            } else if manager == nil, service.isIdle, service.mounts.closeIfEmpty() {
                 return logger.info("the daemon ends: nothing is mounted and nobody asked for anything")
             }
         }
@@ -116,7 +130,7 @@ package final class DaemonProcess: Sendable {
     ) throws(MCFSError) -> MountStatus {
         let box = OutcomeBox()
         let events = try service.begin("mount", request.mountpoint) { [service] job throws(MCFSError) in
-            try service.mount(request, job: job)
+            try service.mount(request, isRecorded: false, job: job)
         }
         let reader = Task {
             for await output in events {
@@ -146,7 +160,7 @@ package final class DaemonProcess: Sendable {
     }
 
     private func stop(_ task: Task<Void, Never>) {
-        service.unmountAll()
+        service.unmountAll(keepsRecords: isService)
         let done = OutcomeBox()
         Task { [server] in
             await server.drain(seconds: Self.stopSeconds)
@@ -158,6 +172,7 @@ package final class DaemonProcess: Sendable {
         }
         done.waitBriefly(seconds: Self.stopSeconds + 1)
         service.cache.shutDown()
+        lock.giveBack()
     }
 }
 

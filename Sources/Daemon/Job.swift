@@ -18,6 +18,9 @@ final class Job: ProgressReporter, Sendable {
         var lastReport = ContinuousClock.now
     }
 
+    /// `kind` of what the daemon mounts again by itself.
+    static let restoring = "restore"
+
     let kind: String
     let target: String
     /// Of all that blocks for it.

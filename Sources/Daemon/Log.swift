@@ -71,7 +71,11 @@ package final class LogFile: Sendable {
             guard written > Self.bytesMax else { return }
             written = 0
             rename(path, path + ".1")
-            guard let next = try? OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND) else { return }
+            guard let next = try? OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW) else {
+                // What goes on being written to the old one stays bounded, too.
+                ftruncate(2, 0)
+                return
+            }
             dup2(next.rawValue, 2)
         }
     }

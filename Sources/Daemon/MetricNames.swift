@@ -22,6 +22,8 @@ enum MetricNames {
     static let mountReady = "mcfs_mount_ready"
     static let mountTotal = "mcfs_mount_total_bytes"
     static let mounts = "mcfs_mounts"
+    static let mountsDead = "mcfs_mounts_dead"
+    static let mountsDetached = "mcfs_mounts_detached"
     static let originErrors = "mcfs_origin_errors_total"
     static let originReceived = "mcfs_origin_received_bytes_total"
     static let originRequests = "mcfs_origin_requests_total"

@@ -40,15 +40,23 @@ struct Metrics {
         add(
             MetricNames.jobs, .gauge, "Prefetches, verifications and other long work under way.",
             Double(status.jobs.count))
-        add(MetricNames.mounts, .gauge, "Mounts of this daemon.", Double(status.mounts.count))
+        // A mountpoint is the name of one mount: of others there is only the number.
+        let mounts = status.mounts.filter { $0.state != .detached && $0.state != .dead }
+        add(MetricNames.mounts, .gauge, "Mounts of this daemon.", Double(mounts.count))
+        add(
+            MetricNames.mountsDetached, .gauge, "Mounts that have left their mountpoint and are held elsewhere.",
+            Double(status.mounts.filter { $0.state == .detached }.count))
+        add(
+            MetricNames.mountsDead, .gauge, "Mounts that were there when a daemon ended and are not served.",
+            Double(status.mounts.filter { $0.state == .dead }.count))
         func perMount(_ value: (MountStatus) -> UInt64) -> [([(String, String)], Double)] {
-            status.mounts.map { ([("mountpoint", $0.mountpoint)], Double(value($0))) }
+            mounts.map { ([("mountpoint", $0.mountpoint)], Double(value($0))) }
         }
         func sum(_ value: @escaping (MountStatus.Reference) -> UInt64) -> (MountStatus) -> UInt64 {
             { $0.references.clampedSum(value) }
         }
         // Nothing is said of what is not counted yet.
-        let counted = status.mounts.filter { $0.references.allSatisfy { $0.bytesLocal != nil } }
+        let counted = mounts.filter { $0.references.allSatisfy { $0.bytesLocal != nil } }
         add(
             MetricNames.mountReady, .gauge, "1 where the origins answer, 0 where the mount is degraded or offline.",
             perMount { $0.state == .ready ? 1 : 0 })

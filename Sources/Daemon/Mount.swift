@@ -4,6 +4,7 @@ internal import ControlAPI
 internal import FUSEServer
 internal import Glibc
 internal import KernelCaches
+internal import Logging
 internal import MCFSCore
 internal import MountFS
 internal import Upper
@@ -27,14 +28,21 @@ final class Mount: Sendable {
     private let residencies: [Residency]
     /// Set once, right after the mount was made.
     let session = Lock<MountSession?>(nil)
+    let life: MountLife
+    private let readOnly: Lock<Bool>
+    private let restored: Lock<Bool>
 
-    /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthroughSample`: a file of the cache's disk, where the kernel may read complete files by itself. `ended` is called once when the mount is gone, however that came.
+    /// Mounts. `catalog`: knows what kernels need, and how often they were used. `passthroughSample`: a file of the cache's disk, where the kernel may read complete files by itself. `logger`: gets what fails in it. `directory`: at the mountpoint. `isRestored`: the daemon makes it by itself. `ended` is called once when the mount is gone, however that came.
     init(
-        _ request: MountRequest, references: [LoadedReference], cache: ChunkCache, catalog: Catalog,
-        gpuChoice: GPUChoice, host: HostGPUs, passthroughSample: OwnedDescriptor?,
+        _ request: MountRequest, life: MountLife, isRestored: Bool, directory: OwnedDescriptor,
+        references: [LoadedReference], cache: ChunkCache, catalog: Catalog,
+        gpuChoice: GPUChoice, host: HostGPUs, passthroughSample: OwnedDescriptor?, logger: Logger,
         ended: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
         self.request = request
+        self.life = life
+        readOnly = Lock(request.readOnly)
+        restored = Lock(isRestored)
         self.cache = cache
         self.gpuChoice = gpuChoice
         mountpoint = request.mountpoint
@@ -61,7 +69,8 @@ final class Mount: Sendable {
             observer: kernels)
         // A user who is not root cannot give files away: what was root's in an image is theirs here.
         let user = geteuid()
-        let upper = request.readOnly ? nil : try UpperPlace.take(request, references)
+        let hasUpper = !request.readOnly || request.upper != nil
+        let upper = hasUpper ? try UpperPlace.take(request, references, directory: directory) : nil
         fileSystem = MountFS(
             tree: merged.tree, sources: merged.sources, store: cache,
             origin: references.map(\.resolution.resolved).joined(separator: " "), upper: upper,
@@ -71,7 +80,10 @@ final class Mount: Sendable {
         options.allowOther = request.allowOther
         if let name = request.fsname { options.sourceName = name }
         options.kernelOptions = request.kernelOptions
+        options.isReadOnly = request.readOnly
+        options.directory = directory
         options.passthroughSample = passthroughSample
+        options.logger = logger
         let made = try MountSession(fileSystem, at: mountpoint, options: options) { [fileSystem] in
             fileSystem.overlay?.close()
             ended()
@@ -79,11 +91,46 @@ final class Mount: Sendable {
         session.withLock { $0 = made }
     }
 
+    /// Where another mount namespace has it too, it goes on for that, unless `force` is set: `life` tells.
     func unmount(force: Bool) throws(MCFSError) {
         guard let session = session.withLock({ $0 }) else { return }
         try session.unmount(force: force)
         // Before the caller hears of it: the upper can be mounted again.
-        fileSystem.overlay?.close()
+        if force { fileSystem.overlay?.close() }
+    }
+
+    /// Whether it is at its mountpoint.
+    func isInPlace(among listed: MountSession.Listed = .init()) -> Bool {
+        session.withLock({ $0 })?.isInPlace(among: listed) ?? false
+    }
+
+    func remount(readOnly: Bool, kernelOptions: [String]) throws(MCFSError) {
+        guard let session = session.withLock({ $0 }) else { return }
+        try session.remount(readOnly: readOnly, options: kernelOptions)
+        isReadOnly = readOnly
+    }
+
+    /// Whether the daemon made it by itself, and nobody asked for it since.
+    var isRestored: Bool {
+        get { restored.withLock { $0 } }
+        set { restored.withLock { $0 = newValue } }
+    }
+
+    /// nil where nothing but the tree shows.
+    var upperPath: String? { fileSystem.overlay?.upper.path }
+
+    /// As its mountpoint shows it.
+    var isReadOnly: Bool {
+        get { readOnly.withLock { $0 } }
+        set { readOnly.withLock { $0 = newValue } }
+    }
+
+    /// As `status`, of a mount that is not at its mountpoint any more.
+    func detachedStatus(cache: ChunkCache?) -> MountStatus {
+        var status = self.status(cache: cache)
+        status.state = .detached
+        status.heldBy = session.withLock({ $0 })?.holders() ?? []
+        return status
     }
 
     func selection(at path: TreePath, filter: PathFilter) throws(MCFSError) -> Selection {
@@ -99,7 +146,7 @@ final class Mount: Sendable {
         let problem = traffic.problem
         return MountStatus(
             mountpoint: mountpoint,
-            state: request.offline ? .offline : problem == nil ? .ready : .degraded,
+            state: request.offline ? .offline : problem == nil ? .ready : .degraded, readOnly: isReadOnly,
             upper: fileSystem.overlay?.upper.path,
             upperBytes: fileSystem.overlay.map {
                 // What is written, not the room that is kept for what is remembered.

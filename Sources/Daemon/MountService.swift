@@ -2,6 +2,7 @@ internal import CLinux
 internal import Catalog
 internal import ChunkStore
 internal import ControlAPI
+internal import FUSEServer
 internal import Glibc
 internal import GPUCompat
 internal import KernelCaches
@@ -21,12 +22,17 @@ final class MountService: Sendable {
     let catalog: Catalog
     let cache: ChunkCache
     let mounts = MountTable()
+    let records: MountRecords
+    /// Trees of what was mounted when the daemon started.
+    private let recordedTrees: Set<String>
+    /// By mountpoint: why what was mounted could not be mounted again.
+    let restoreFailures = Lock<[String: String]>([:])
     let jobs = JobList()
     let started = ContinuousClock.now
     let loader: ReferenceLoader
     let hostGPUs: HostGPUs
     /// Called when a mount is gone or a job has ended.
-    private let changed: @Sendable () -> Void
+    let changed: @Sendable () -> Void
     private let lastRequest = Lock(ContinuousClock.now)
     /// Orders changes of the pins with the set that the cache gets of them.
     let pinLock = Lock(())
@@ -42,6 +48,8 @@ final class MountService: Sendable {
         self.configuration = configuration
         self.logger = logger
         self.changed = changed
+        records = MountRecords(cacheDirectory: directory.path)
+        recordedTrees = Set(records.all.flatMap { $0.references.map(\.treeKey) })
         var limits = CacheConfiguration()
         limits.bytesMax = configuration.cacheBytesMax
         limits.chunkSize = configuration.chunkSizeBytes
@@ -107,7 +115,8 @@ final class MountService: Sendable {
 
     // MARK: Mounts
 
-    func mount(_ request: MountRequest, job: Job) throws(MCFSError) -> MountStatus {
+    /// - Parameter isRecorded: it comes back where the daemon ends under it.
+    func mount(_ request: MountRequest, isRecorded: Bool = true, job: Job) throws(MCFSError) -> MountStatus {
         guard request.mountpoint.hasPrefix("/"), !request.references.isEmpty else {
             throw MCFSError(.usage, "a mount needs at least one reference and an absolute mountpoint")
         }
@@ -115,15 +124,36 @@ final class MountService: Sendable {
         guard view.rebase == "auto" || view.rebase == "none" || view.rebase.hasPrefix("/") else {
             throw MCFSError(.usage, "'\(view.rebase)' is no place to rebase to: give auto, none or an absolute path")
         }
-        let gpuChoice = try GPUChoice(view.gpu, configured: configuration.gpu)
-        try mounts.reserve(request.mountpoint)
+        while let restored = try mounts.reserve(request.mountpoint, for: job) {
+            // The daemon has made it again by itself, and here is who wants it.
+            do { try unmount(restored, force: false) } catch {
+                guard error.code == .busy, try isSame(restored, request) else { throw error }
+                restored.isRestored = false
+                return restored.status(cache: cache.isScanned ? cache : nil)
+            }
+        }
+        let made = try makeReserved(request, isRestored: false, job: job) { () throws(MCFSError) in
+            try load(request, job: job)
+        }
+        if isRecorded { record(made, job) }
+        return made.status(cache: cache.isScanned ? cache : nil)
+    }
+
+    /// Makes a mount at the place that `job` has in the table, or gives the place back.
+    func makeReserved(
+        _ request: MountRequest, isRestored: Bool, job: Job,
+        load: () throws(MCFSError) -> [LoadedReference]
+    ) throws(MCFSError) -> Mount {
         do {
-            if try Mountpoint.prepare(request.mountpoint) {
+            let gpuChoice = try GPUChoice((request.view ?? ViewRequest()).gpu, configured: configuration.gpu)
+            let (directory, wasDead) = try Mountpoint.prepare(request.mountpoint)
+            if wasDead {
                 logger.notice("took away a dead mount", metadata: ["mountpoint": "\(request.mountpoint)"])
             }
-            try UpperPlace.keepApart(request, fromCache: directory.path)
-            let references = try load(request, job: job)
-            let made = try makeMount(request, references: references, gpuChoice, job: job)
+            try UpperPlace.keepApart(request, fromCache: self.directory.path)
+            let references = try load()
+            let made = try makeMount(
+                request, isRestored: isRestored, directory: directory, references: references, gpuChoice, job: job)
             mounts.enter(made)
             keepTrees()
             logger.info(
@@ -144,7 +174,7 @@ final class MountService: Sendable {
                     "\(what), so all kernels show; give --gpu to say which to show, or use 'mcfs view refresh' later")
             }
             settle(made, prefetch: request.prefetch)
-            return made.status(cache: cache.isScanned ? cache : nil)
+            return made
         } catch {
             mounts.giveBack(request.mountpoint)
             throw error
@@ -161,21 +191,24 @@ final class MountService: Sendable {
     }
 
     private func makeMount(
-        _ request: MountRequest, references: [LoadedReference], _ gpuChoice: GPUChoice, job: Job
+        _ request: MountRequest, isRestored: Bool, directory: OwnedDescriptor, references: [LoadedReference],
+        _ gpuChoice: GPUChoice, job: Job
     ) throws(MCFSError) -> Mount {
         job.report(phase: "mounting", done: 0, total: nil)
-        let reference = WeakMount()
+        let life = MountLife()
         let made = try Mount(
-            request, references: references, cache: cache, catalog: catalog, gpuChoice: gpuChoice, host: hostGPUs,
-            passthroughSample: configuration.passthrough ? directory.sampleFile : nil
+            request, life: life, isRestored: isRestored, directory: directory, references: references, cache: cache,
+            catalog: catalog, gpuChoice: gpuChoice, host: hostGPUs,
+            passthroughSample: configuration.passthrough ? self.directory.sampleFile : nil, logger: logger
         ) { [self] in
-            reference.mount.map(keepUses)
-            mounts.ended(request.mountpoint, reference.mount)
+            if let (mount, wasListed) = mounts.ended(life) {
+                if wasListed { records.forget(mount.mountpoint) }
+                keepUses(mount)
+            }
             logger.info("unmounted", metadata: ["mountpoint": "\(request.mountpoint)"])
             noteRequest()
             changed()
         }
-        reference.mount = made
         // Nobody waits for it any more: nothing may stay.
         if job.isCancelled {
             try? made.unmount(force: true)
@@ -184,19 +217,65 @@ final class MountService: Sendable {
         return made
     }
 
-    func unmount(_ request: UnmountRequest) throws(MCFSError) {
+    /// What is mounted now comes back where the daemon ends under it.
+    func record(_ mount: Mount, _ job: Job) {
+        do throws(MCFSError) {
+            try records.keep(MountRecord(mount.request, mount.references))
+            // It may have gone meanwhile.
+            if mount.life.isOver { records.forget(mount.mountpoint) }
+        } catch {
+            logger.warning(
+                "a mount is not recorded",
+                metadata: ["mountpoint": "\(mount.mountpoint)", "reason": "\(error.message)"])
+            job.warn("\(error.message); it does not come back by itself where its daemon is killed")
+        }
+    }
+
+    func unmount(_ request: UnmountRequest, job: Job) throws(MCFSError) {
         let path = request.mountpoint
+        mounts.waitWhileRestoring(path)
         guard let mount = mounts.mount(at: path) else {
-            try Self.unmountForeign(request)
+            let wasRecorded = records.forget(path)
+            do { try Self.unmountForeign(request) } catch {
+                guard wasRecorded, error.code == .notFound else { throw error }
+            }
             return
         }
         if request.lazy && !request.force {
             try Mountpoint.detach(path, flags: CInt(MNT_DETACH))
-            mounts.detach(mount)
-        } else {
-            try mount.unmount(force: request.force)
-            mounts.ended(path, mount)
+            leavePlace(mount)
+            return
         }
+        try unmount(mount, force: request.force)
+        if !mount.life.isOver {
+            job.warn("\(path) is unmounted here; others still have the mount, and it goes on for them ('mcfs status')")
+        }
+    }
+
+    /// - Throws: `busy` where files are open there and `force` is not set.
+    private func unmount(_ mount: Mount, force: Bool) throws(MCFSError) {
+        try mount.unmount(force: force)
+        leavePlace(mount)
+    }
+
+    private func leavePlace(_ mount: Mount) { if mounts.detach(mount) { records.forget(mount.mountpoint) } }
+
+    /// Makes a mount read-only or writable while it is in use.
+    func remount(_ request: RemountRequest) throws(MCFSError) -> MountStatus {
+        let mount = try self.mount(at: request.mountpoint)
+        if !request.readOnly, mount.upperPath == nil {
+            throw MCFSError(
+                .cannotCreate,
+                "the mount at \(request.mountpoint) has no upper, so it cannot be made writable; mount it without --read-only"
+            )
+        }
+        try mount.remount(readOnly: request.readOnly, kernelOptions: request.kernelOptions)
+        if var record = records.record(of: request.mountpoint) {
+            record.request.readOnly = request.readOnly
+            record.request.upper = mount.upperPath
+            try? records.keep(record)
+        }
+        return mount.status(cache: cache.isScanned ? cache : nil)
     }
 
     /// Takes away a mount that no daemon of this cache directory serves: one left dead, or another daemon's.
@@ -220,17 +299,22 @@ final class MountService: Sendable {
     }
 
     /// Ends every mount, whatever is open there; nobody can mount afterwards.
-    func unmountAll() {
+    ///
+    /// - Parameter keepsRecords: the next daemon makes them again.
+    func unmountAll(keepsRecords: Bool) {
+        if keepsRecords { records.freeze() }
         for job in jobs.all { job.cancel() }
         for mount in mounts.close() {
             do {
-                do { try mount.unmount(force: false) } catch { try mount.unmount(force: true) }
-                mounts.ended(mount.mountpoint, mount)
+                // A place that is not its own any more is left alone.
+                if mount.isInPlace() { try? mount.unmount(force: false) }
+                if !mount.life.isOver { try mount.unmount(force: true) }
+                records.forget(mount.mountpoint)
             } catch {
                 logger.error(
                     "a mount could not be ended",
                     metadata: ["mountpoint": "\(mount.mountpoint)", "reason": "\(error.message)"])
-                try? Mountpoint.detach(mount.mountpoint, flags: CInt(MNT_DETACH))
+                if mount.isInPlace() { try? Mountpoint.detach(mount.mountpoint, flags: CInt(MNT_DETACH)) }
             }
         }
     }
@@ -238,10 +322,21 @@ final class MountService: Sendable {
     /// The catalog may drop trees that nobody uses; which are used changes with the mounts.
     private func keepTrees() {
         do throws(MCFSError) {
-            try catalog.keepTrees(Set(mounts.all.flatMap { $0.references.map(\.resolution.treeKey) }))
+            let mounted = mounts.all.flatMap { $0.references.map(\.resolution.treeKey) }
+            try catalog.keepTrees(recordedTrees.union(mounted))
         } catch {
             logger.warning("old trees could not be dropped", metadata: ["reason": "\(error.message)"])
         }
+    }
+
+    /// Whether a mount at the place is the one that `request` asks for.
+    private func isSame(_ mount: Mount, _ request: MountRequest) throws(MCFSError) -> Bool {
+        var wanted: [String] = []
+        for text in request.references { wanted.append(try loader.text(of: text, caller: request.caller)) }
+        let had = mount.request
+        return wanted == mount.references.map(\.text) && had.upper == request.upper
+            && had.readOnly == request.readOnly && had.allowOther == request.allowOther
+            && had.offline == request.offline && had.kernelOptions == request.kernelOptions
     }
 
     /// What was written over the tree of a mount.
@@ -266,7 +361,17 @@ final class MountService: Sendable {
                 directory: configuration.cacheDirectory, bytesUsed: usage?.bytesUsed,
                 bytesMax: cache.configuration.bytesMax, bytesPinned: usage?.bytesPinned,
                 unverifiable: counted.map(unverifiable(in:)), problems: cache.problems),
-            mounts: mounts.all.map { $0.status(cache: counted) }, jobs: jobs.all.map(\.status), version: mcfsVersion)
+            mounts: mountStatuses(counted), jobs: jobs.all.map(\.status), version: mcfsVersion)
+    }
+
+    private func mountStatuses(_ counted: ChunkCache?) -> [MountStatus] {
+        // umount(8) does not tell the daemon, where others still have the mount.
+        let listed = MountSession.Listed()
+        for mount in mounts.all where !mount.isInPlace(among: listed) { leavePlace(mount) }
+        let serving = mounts.all
+        let places = Set(serving.map(\.mountpoint))
+        return serving.map { $0.status(cache: counted) } + mounts.detached.map { $0.detachedStatus(cache: counted) }
+            + records.all.filter { !places.contains($0.request.mountpoint) }.map(deadStatus)
     }
 
     private func unverifiable(in cache: ChunkCache) -> Unverifiable {
@@ -280,16 +385,5 @@ final class MountService: Sendable {
     func metrics() -> String {
         Metrics.render(
             status: status(), statistics: cache.statistics, uptimeSeconds: (ContinuousClock.now - started).inSeconds)
-    }
-}
-
-/// Breaks the circle between a mount and the closure that it calls when it ends.
-private final class WeakMount: Sendable {
-    private struct Box: Sendable { weak var mount: Mount? }
-    private let box = Lock(Box())
-
-    var mount: Mount? {
-        get { box.withLock { $0.mount } }
-        set { box.withLock { $0.mount = newValue } }
     }
 }

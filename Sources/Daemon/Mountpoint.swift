@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Glibc
 package import MCFSCore
 
@@ -40,10 +41,21 @@ package enum Mountpoint {
 
     /// Makes sure that something can be mounted on `path`; a mount that a killed daemon left dead is taken away.
     ///
-    /// - Returns: whether a dead mount was there.
+    /// - Parameter path: without symbolic links.
+    /// - Returns: the directory there, which is the mountpoint whatever is made of its name later, and whether a dead mount was on it.
     /// - Throws: `notFound`, `cannotCreate` (no directory), `busy` (mounted already).
-    @discardableResult
-    package static func prepare(_ path: String) throws(MCFSError) -> Bool {
+    static func prepare(_ path: String) throws(MCFSError) -> (directory: OwnedDescriptor, wasDead: Bool) {
+        let wasDead = try clear(path)
+        do throws(Errno) {
+            return (try OwnedDescriptor.open(path, mcfs_o_path | O_DIRECTORY | O_NOFOLLOW), wasDead)
+        } catch {
+            throw MCFSError(
+                .cannotCreate, "cannot use \(path) as a mountpoint: \(error); give a directory that is no link",
+                cause: error)
+        }
+    }
+
+    private static func clear(_ path: String) throws(MCFSError) -> Bool {
         switch try state(of: path) {
         case .free: return false
         case .missing:
@@ -99,6 +111,9 @@ package enum Mountpoint {
             throw MCFSError(.busy, "fusermount3 could not unmount \(path); close what is open there or use --lazy")
         }
     }
+
+    /// Whether the mount namespace of this process has something mounted at `path`. Asks no server.
+    package static func isMounted(_ path: String) throws(MCFSError) -> Bool { try mountType(of: path) != nil }
 
     // MARK: /proc/self/mountinfo
 

@@ -70,9 +70,32 @@ struct ReferenceLoader: Sendable {
         }
     }
 
+    /// What an earlier mount of this cache showed, whatever its reference stands for now. Asks nothing of the network, unless the
+    /// catalog has lost the tree.
+    func restore(
+        _ known: MountRecord.Reference, caller: Caller, offline: Bool, job: Job
+    ) throws(MCFSError) -> LoadedReference {
+        let reference = try Reference(known.text, relativeTo: caller.workingDirectory)
+        let origin = try origin(of: reference, caller: caller)
+        let resolution = Catalog.Resolution(
+            reference: origin.reference, resolved: known.resolved, treeKey: known.treeKey)
+        if let tree = hints(of: origin.reference, job).tree(known.treeKey) {
+            return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
+        }
+        let subdirectory = reference.subdirectory.isRoot ? "" : "\(reference.subdirectory)="
+        return try load(subdirectory + known.resolved, caller: caller, mode: offline ? .offline : .online, job: job)
+    }
+
     /// Asks nothing of the network.
     func origin(_ text: String, caller: Caller) throws(MCFSError) -> any Origin {
         try origin(of: Reference(text, relativeTo: caller.workingDirectory), caller: caller)
+    }
+
+    /// As `LoadedReference.text`. Asks nothing of the network.
+    func text(of text: String, caller: Caller) throws(MCFSError) -> String {
+        let reference = try Reference(text, relativeTo: caller.workingDirectory)
+        let subdirectory = reference.subdirectory.isRoot ? "" : "\(reference.subdirectory)="
+        return subdirectory + (try origin(of: reference, caller: caller)).reference
     }
 
     /// What the origin says of a reference before any of its tree is read; empty where it does not answer.

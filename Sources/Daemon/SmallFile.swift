@@ -3,9 +3,10 @@ internal import MCFSCore
 
 /// Files of a few lines.
 enum SmallFile {
+    /// - Parameter flags: of open(2), besides.
     /// - Throws: also where the file is larger than `bytesMax` (EFBIG).
-    static func read(_ path: String, bytesMax: Int) throws(Errno) -> [UInt8] {
-        let file = try OwnedDescriptor.open(path, O_RDONLY)
+    static func read(_ path: String, _ flags: CInt = 0, bytesMax: Int) throws(Errno) -> [UInt8] {
+        let file = try OwnedDescriptor.open(path, O_RDONLY | flags)
         var bytes: [UInt8] = []
         // /proc has files whose size is 0: read until the end, in order.
         while true {

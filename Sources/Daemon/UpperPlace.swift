@@ -37,12 +37,19 @@ enum UpperPlace {
     }
 
     /// Opens and takes the upper of a mount that is about to be made, while its mountpoint is still the directory below.
-    static func take(_ request: MountRequest, _ references: [LoadedReference]) throws(MCFSError) -> UpperDirectory {
+    ///
+    /// - Parameter directory: at the mountpoint.
+    static func take(
+        _ request: MountRequest, _ references: [LoadedReference], directory: OwnedDescriptor
+    ) throws(MCFSError) -> UpperDirectory {
         let path = request.upper ?? request.mountpoint
         let descriptor: OwnedDescriptor
         let status: stat
         do throws(Errno) {
-            descriptor = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
+            descriptor =
+                request.upper == nil
+                ? try OwnedDescriptor.open(".", at: directory, O_RDONLY | O_DIRECTORY)
+                : try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
             status = try descriptor.status()
         } catch {
             if error == .noEntry {

@@ -6,6 +6,8 @@ internal import MCFSCore
 struct KernelMount: Sendable, Equatable {
     /// Absolute, without symbolic links.
     var mountpoint: String
+    /// Among the mounts that are there now.
+    var identifier: Int
     /// Device numbers: the minor one also names the connection in /sys/fs/fuse/connections.
     var major: UInt32
     var minor: UInt32
@@ -17,23 +19,86 @@ struct KernelMount: Sendable, Equatable {
     /// Asks the kernel's list instead of `stat`, which would ask the mount itself.
     init?(at mountpoint: String, mountinfo: String) {
         // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue (proc(5))
-        var found: (UInt32, UInt32)?
+        var found: (Int, UInt32, UInt32)?
         for line in mountinfo.split(separator: "\n") {
             let fields = line.split(separator: " ")
             guard fields.count > 5, Self.unescape(fields[4]) == mountpoint else { continue }
             let numbers = fields[2].split(separator: ":")
-            guard numbers.count == 2, let major = UInt32(numbers[0]), let minor = UInt32(numbers[1]) else { continue }
-            found = (major, minor)
+            guard numbers.count == 2, let major = UInt32(numbers[0]), let minor = UInt32(numbers[1]),
+                let identifier = Int(fields[0])
+            else { continue }
+            found = (identifier, major, minor)
         }
-        guard let (major, minor) = found else { return nil }
+        guard let (identifier, major, minor) = found else { return nil }
+        self.identifier = identifier
         self.mountpoint = mountpoint
         self.major = major
         self.minor = minor
     }
 
+    /// Whether it is on top of its mountpoint.
+    var isOnTop: Bool { KernelMount(at: mountpoint) == self }
+
+    /// What `listed` has of it.
+    var key: Substring { "\(identifier) \(major):\(minor)" }
+
+    /// The mounts that the mount namespace of this process has now, by number and device: a number is used again.
+    static func listed() -> Set<Substring> {
+        var keys: Set<Substring> = []
+        for line in (read("/proc/self/mountinfo") ?? "").split(separator: "\n") {
+            let fields = line.split(separator: " ", maxSplits: 3)
+            if fields.count == 4 { keys.insert(fields[0] + " " + fields[2]) }
+        }
+        return keys
+    }
+
     init?(at mountpoint: String) {
         guard let text = Self.read("/proc/self/mountinfo") else { return nil }
         self.init(at: mountpoint, mountinfo: text)
+    }
+
+    /// Processes that have the mount besides its place here: one of each mount namespace that has it, and those with files open
+    /// in it. What the process may not look at is left out.
+    func holders() -> [Int32] {
+        guard let own = Self.namespace(of: "self") else { return [] }
+        let device = "\(major):\(minor)"
+        var namespaces: Set<String> = [own]
+        var found: [Int32] = []
+        for process in Self.names(in: "/proc").compactMap({ Int32($0) }).sorted() where process != getpid() {
+            if let namespace = Self.namespace(of: "\(process)"), namespaces.insert(namespace).inserted {
+                let mounts = Self.read("/proc/\(process)/mountinfo") ?? ""
+                if mounts.split(separator: "\n").contains(where: {
+                    $0.split(separator: " ", maxSplits: 3).dropFirst(2).first == device[...]
+                }) {
+                    found.append(process)
+                    continue
+                }
+            }
+            let hasFile = Self.names(in: "/proc/\(process)/fdinfo").contains { name in
+                Self.read("/proc/\(process)/fdinfo/\(name)")?.contains("mnt_id:\t\(identifier)\n") ?? false
+            }
+            if hasFile { found.append(process) }
+        }
+        return found
+    }
+
+    private static func namespace(of process: String) -> String? {
+        var text = [CChar](repeating: 0, count: 64)
+        let count = readlink("/proc/\(process)/ns/mnt", &text, text.count - 1)
+        return count > 0 ? String(decoding: text.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
+    }
+
+    private static func names(in folder: String) -> [String] {
+        guard let stream = opendir(folder) else { return [] }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        return names
     }
 
     /// Lets the kernel read ahead `kibibytes`: it offers 128 KiB to FUSE whatever the server asks for. Needs root and a

@@ -6,7 +6,8 @@ import MCFSCore
 
 /// Takes what libfuse would print on standard error: to the log, and, while a thread mounts, to the error that it throws.
 enum LibraryLog {
-    private static let logger = Logger(label: "mcfs.libfuse")
+    /// libfuse's log is one for the process.
+    private static let logger = Lock<Logger?>(nil)
     /// By thread that is mounting: what libfuse said in its calls.
     private static let collected = Lock<[pthread_t: [String]]>([:])
     private static let isInstalled: Void = fuse_set_log_func { level, format, arguments in
@@ -17,11 +18,14 @@ enum LibraryLog {
         LibraryLog.take(String(decoding: bytes, as: UTF8.self), level)
     }
 
-    static func install() { isInstalled }
+    /// - Parameter newLogger: gets what is said from now on.
+    static func install(_ newLogger: Logger) {
+        logger.withLock { $0 = newLogger }
+        isInstalled
+    }
 
     /// Runs `body` and returns what libfuse said in it on this thread.
     static func collecting<R>(_ body: () -> R) -> (R, said: String) {
-        install()
         let thread = pthread_self()
         collected.withLock { $0[thread] = [] }
         let result = body()
@@ -40,7 +44,7 @@ enum LibraryLog {
             return true
         }
         if isCollected { return }
-        logger.log(
+        logger.withLock({ $0 })?.log(
             level: level.rawValue <= FUSE_LOG_ERR.rawValue ? .error : level == FUSE_LOG_DEBUG ? .debug : .info,
             "libfuse reports", metadata: ["message": "\(line)"])
     }

@@ -1,6 +1,6 @@
 internal import CFUSE
 internal import Glibc
-internal import Logging
+package import Logging
 package import MCFSCore
 package import MountFS
 internal import Upper
@@ -21,6 +21,12 @@ package final class MountSession: Sendable {
         package var sourceName = "mcfs"
         /// Of the kernel's, such as `noexec`.
         package var kernelOptions: [String] = []
+        /// The kernel refuses to change anything.
+        package var isReadOnly = false
+        /// The directory at the mountpoint, opened before; nil: whatever is there by now.
+        package var directory: OwnedDescriptor?
+        /// Whose handler takes what libfuse says of any mount, too.
+        package var logger = Logger(label: "mcfs.fuse")
         package init() {}
     }
 
@@ -45,10 +51,10 @@ package final class MountSession: Sendable {
     package init(
         _ fileSystem: MountFS, at mountpoint: String, options: Options, ended: @escaping @Sendable () -> Void
     ) throws(MCFSError) {
-        LibraryLog.install()
-        self.mountpoint = try Self.resolve(mountpoint)
+        LibraryLog.install(options.logger)
+        self.mountpoint = try Self.resolve(mountpoint, options.directory)
         try Self.checkDevice(mountpoint: mountpoint)
-        var logger = Logger(label: "mcfs.fuse")
+        var logger = options.logger
         logger[metadataKey: "mount"] = "\(self.mountpoint)"
         let leavesAccessTimes = options.kernelOptions.contains("noatime")
         context = ServingContext(fileSystem, leavesAccessTimes: leavesAccessTimes, logger: logger)
@@ -62,17 +68,21 @@ package final class MountSession: Sendable {
         let session: OpaquePointer
         do throws(MCFSError) {
             session = try Self.mount(
-                at: self.mountpoint, options: options, isReadOnly: upper == nil, userdata: userdata.toOpaque())
+                at: self.mountpoint, options: options, isReadOnly: upper == nil || options.isReadOnly,
+                userdata: userdata.toOpaque())
         } catch {
             userdata.release()
             throw error
         }
         let isUp = Flag()
+        let kernelMount = KernelMount(at: self.mountpoint)
+        self.kernelMount = kernelMount
         loop = ServingLoop(session: session, context: context, threadsMax: options.threadsMax) {
             userdata.release()
+            // libfuse leaves the mount of a connection that somebody took away.
+            if let kernelMount, kernelMount.isOnTop { _ = KernelMount.unmount(kernelMount.mountpoint, force: true) }
             if isUp.isSet { ended() }
         }
-        kernelMount = KernelMount(at: self.mountpoint)
         do throws(Errno) { try loop.start() } catch {
             throw MCFSError(
                 .cannotCreate, "cannot mount on \(mountpoint): \(MCFSError(noThread: error).message)", cause: error,
@@ -90,6 +100,9 @@ package final class MountSession: Sendable {
                 "the kernel cannot read complete files by itself; they are read through the daemon",
                 metadata: ["reason": "\(reason)"])
         }
+        if geteuid() == 0, !MountFlags.unknownToLibrary.isDisjoint(with: options.kernelOptions) {
+            try? remount(readOnly: options.isReadOnly || upper == nil, options: options.kernelOptions)
+        }
         if leavesAccessTimes, let upper { context.passthrough.leaveAccessTimes(below: upper.directory) }
         if let kernelMount, !kernelMount.setReadAhead(kibibytes: Self.readAheadKibibytes) {
             logger.debug("the kernel's read-ahead stays as it is: /sys is not writable")
@@ -99,13 +112,53 @@ package final class MountSession: Sendable {
     /// Whether the kernel reads complete files from the cache by itself.
     package var isPassingThrough: Bool { context.passthrough.isOn }
 
-    /// Unmounts. `force` also where files are open or reads hang: they fail, the mountpoint is free on return.
+    /// The mounts that the mount namespace of this process has now.
+    package struct Listed: Sendable {
+        fileprivate let keys = KernelMount.listed()
+        package init() {}
+    }
+
+    /// Whether the mount is among them.
+    package func isInPlace(among listed: Listed = Listed()) -> Bool {
+        kernelMount.map { listed.keys.contains($0.key) } ?? true
+    }
+
+    /// Gives the mount other options of the kernel's; those that are not named become what they are by default.
+    ///
+    /// - Throws: `unauthorized` for who is not root; `busy` where files are open for writing that is to be refused.
+    package func remount(readOnly: Bool, options: [String]) throws(MCFSError) {
+        guard kernelMount?.isOnTop ?? true else {
+            throw MCFSError(.busy, "something else is mounted over \(mountpoint); unmount that first")
+        }
+        if mcfs_remount(mountpoint, MountFlags.value(readOnly: readOnly, options: options)) == 0 { return }
+        let error = Errno.current
+        switch error.rawValue {
+        case EPERM:
+            throw MCFSError(
+                .unauthorized, "only root can give \(mountpoint) other options; unmount and mount it instead")
+        case EBUSY:
+            throw MCFSError(.busy, "\(mountpoint) cannot be made read-only: files in it are open for writing")
+        default: throw MCFSError(.failed, "cannot remount \(mountpoint): \(error)", cause: error)
+        }
+    }
+
+    /// Processes that have the mount besides its place here; see `KernelMount.holders`.
+    package func holders() -> [Int32] { kernelMount?.holders() ?? [] }
+
+    /// Unmounts. `force` also where files are open or reads hang: they fail, the mountpoint is free on return. Where another mount
+    /// namespace has the mount too, the session goes on for that, unless `force` is set.
     ///
     /// - Throws: `busy` where files are open or a process stands in it, and `force` is not set.
     package func unmount(force: Bool) throws(MCFSError) {
         if loop.isEnded { return }
+        let isOnTop = kernelMount?.isOnTop ?? true
+        if !isOnTop, !force, isInPlace() {
+            throw MCFSError(
+                .busy, "something else is mounted over \(mountpoint); unmount that first, or use --force")
+        }
         if force { context.pending.close(errno: ENOTCONN) }
-        switch KernelMount.unmount(mountpoint, force: force) {
+        // What is at the mountpoint now may be another mount.
+        switch isOnTop ? KernelMount.unmount(mountpoint, force: force) : .notMounted {
         case .done, .notMounted: break
         case .busy:
             throw MCFSError(
@@ -136,7 +189,18 @@ package final class MountSession: Sendable {
         for node in nodes { loop.forgetPages(of: node) }
     }
 
-    private static func resolve(_ mountpoint: String) throws(MCFSError) -> String {
+    private static func resolve(
+        _ mountpoint: String, _ directory: OwnedDescriptor?
+    ) throws(MCFSError) -> String {
+        if let directory {
+            var place = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
+            let count = readlink("/proc/self/fd/\(directory.rawValue)", &place, place.count - 1)
+            if count < 0 || place.prefix(count).map({ UInt8(bitPattern: $0) }) == Array(mountpoint.utf8) {
+                return mountpoint
+            }
+            throw MCFSError(
+                .cannotCreate, "\(mountpoint) was moved or replaced while the mount was made; mount again")
+        }
         guard let path = realpath(mountpoint, nil) else {
             let error = Errno.current
             throw MCFSError(.cannotCreate, "cannot mount on \(mountpoint): \(error)", cause: error)
@@ -164,7 +228,9 @@ package final class MountSession: Sendable {
     ) throws(MCFSError) -> OpaquePointer {
         let (session, said) = LibraryLog.collecting { () -> OpaquePointer? in
             guard let session = makeSession(options, isReadOnly: isReadOnly, userdata) else { return nil }
-            guard fuse_session_mount(session, mountpoint) == 0 else {
+            // fusermount3 has no descriptor of ours; it looks itself whether the directory is the user's.
+            let directory = geteuid() == 0 ? options.directory.map { "/proc/self/fd/\($0.rawValue)" } : nil
+            guard fuse_session_mount(session, directory ?? mountpoint) == 0 else {
                 fuse_session_destroy(session)
                 return nil
             }
@@ -195,7 +261,9 @@ package final class MountSession: Sendable {
     ) -> OpaquePointer? {
         var text = "\(isReadOnly ? "ro" : "rw"),default_permissions,subtype=mcfs,fsname=\(escape(options.sourceName))"
         if options.allowOther { text += ",allow_other" }
-        for option in options.kernelOptions { text += ",\(escape(option))" }
+        for option in options.kernelOptions where !MountFlags.unknownToLibrary.contains(option) {
+            text += ",\(escape(option))"
+        }
         var pointers = ["mcfs", "-o", text].map { (argument: String) in strdup(argument) }
         defer { for pointer in pointers { free(pointer) } }
         var operations = Operations.table()

@@ -144,6 +144,8 @@ extension Operations {
         _ context: ServingContext, _ reply: consuming Reply, _ name: UnsafePointer<CChar>?, _ permissions: UInt16,
         _ parent: Node, _ info: fuse_file_info
     ) {
+        // Before there is a name.
+        if DescriptorReserve.isNext { return reply.fail(context.noDescriptor()) }
         let caller = caller(reply.request)
         let made: (attributes: NodeAttributes, file: OwnedDescriptor)
         do throws(Errno) {

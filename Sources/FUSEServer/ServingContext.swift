@@ -32,6 +32,7 @@ final class ServingContext: Sendable {
     let changed = Guarded(())
 
     private let leavesAccessTimes: Bool
+    private let saidNoDescriptor = Lock<ContinuousClock.Instant?>(nil)
     private let initialized = Atomic<Bool>(false)
     private let skipsOpendir = Atomic<Bool>(false)
 
@@ -153,6 +154,10 @@ final class ServingContext: Sendable {
     func opening(
         _ opened: MountFS.Opened, of node: Node, flags: CInt, by caller: MountFS.Caller
     ) -> Result<IOModes.Opening, Errno> {
+        if takesReserve(opened) {
+            fileSystem.release(node)
+            return .failure(noDescriptor())
+        }
         let handle = if case .lower(let file) = opened { file.handle } else { UInt64(0) }
         let isWritable = if case .upper = opened { true } else { false }
         let bytes = isWritable ? .max : fileSystem.storedBytes(of: node)
@@ -173,6 +178,32 @@ final class ServingContext: Sendable {
             file.leaveAccessTime(leavesAccessTimes || flags & mcfs_o_noatime != 0)
         }
         return .success(opening)
+    }
+
+    /// Whether the file is open by one of the last descriptors that the process may have.
+    private func takesReserve(_ opened: MountFS.Opened) -> Bool {
+        switch opened {
+        case .upper(let file): DescriptorReserve.holds(file)
+        case .lower: DescriptorReserve.isNext
+        case .unread, .empty: false
+        }
+    }
+
+    /// Says that files cannot be opened, once a minute. - Returns: what who opens one sees: not EMFILE, which is about the
+    /// descriptors of the caller.
+    func noDescriptor() -> Errno {
+        let isNews = saidNoDescriptor.withLock { said in
+            let now = ContinuousClock.now
+            guard said.map({ now - $0 > .seconds(60) }) ?? true else { return false }
+            said = now
+            return true
+        }
+        if isNews {
+            logger.warning(
+                "files cannot be opened: the daemon may not have more descriptors; allow it more (ulimit -n, LimitNOFILE=)"
+            )
+        }
+        return Errno(rawValue: ENFILE)
     }
 
     /// What the kernel shall read by itself.

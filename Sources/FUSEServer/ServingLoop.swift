@@ -114,8 +114,9 @@ final class ServingLoop: @unchecked Sendable {
         users.withLock { $0.isClosed = true }
         users.wait { $0.count == 0 ? true : nil }
         fuse_session_destroy(session)
+        // Who waits for the end finds it known.
+        onEnd()
         hasEnded.store(true, ordering: .releasing)
         context.changed.update { _ in }
-        onEnd()
     }
 }

@@ -211,8 +211,8 @@ final class ServingThreads: @unchecked Sendable {
             waiting.subtract(1, ordering: .sequentiallyConsistent)
             if result > 0 { return Self.now - began }
             if result == 0 { return nil }
-            // Libfuse has said what it is; a mount that has no memory for a request now may have it later.
-            if result != -EINTR && result != -EAGAIN { usleep(10_000) }
+            // A mount that has no memory for a request now may have it later.
+            if result != -EINTR { usleep(10_000) }
         }
     }
 

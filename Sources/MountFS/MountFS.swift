@@ -155,7 +155,10 @@ package final class MountFS: Sendable {
         // Not read yet, opened by an earlier server, or of an empty file.
         let entry = try entry(of: node)
         guard let content = lower.content(of: entry) else { return .empty }
-        return try openFiles.content(node.number) { () throws(MCFSError) in .lower(try lower.open(entry, content)) }
+        // Where descriptors are short, it has one for this read alone.
+        return try openFiles.content(node.number, keeps: !DescriptorReserve.isNext) { () throws(MCFSError) in
+            .lower(try lower.open(entry, content))
+        }
     }
 
     package func readSucceeded(bytes: Int) { counters.answered(bytes) }

@@ -71,11 +71,14 @@ final class OpenFiles: Sendable {
     }
 
     /// What a file is read from; made now where it was not read yet, or was opened by an earlier server.
+    ///
+    /// - Parameter keeps: whether the next call gets what was made now.
     func content<Failure: Error>(
-        _ node: UInt64, make: () throws(Failure) -> OpenContent
+        _ node: UInt64, keeps: Bool = true, make: () throws(Failure) -> OpenContent
     ) throws(Failure) -> OpenContent {
         if let content = known(node), !content.isUnread { return content }
         let content = try make()
+        if !keeps { return content }
         // Another thread may have been faster: its file stays.
         return files.withLock { files in
             if let other = files[node]?.content, !other.isUnread { return other }

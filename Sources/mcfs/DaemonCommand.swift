@@ -32,6 +32,6 @@ struct DaemonCommand: ParsableCommand {
         if let readDeadline { settings[.readDeadline] = .init("\(readDeadline)", place: "--read-deadline") }
         // Started in the background, it must not hold the starter's directory.
         if readyDescriptor != nil { chdir("/") }
-        try ForegroundDaemon(common.configuration(settings), common.output).run(readyDescriptor: readyDescriptor)
+        ForegroundDaemon(try common.configuration(settings), common.output).run(readyDescriptor: readyDescriptor)
     }
 }

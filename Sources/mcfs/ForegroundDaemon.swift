@@ -13,8 +13,24 @@ struct ForegroundDaemon {
         self.output = output
     }
 
-    /// Mounts, prints the mount's status, and returns when it is gone.
-    func run(_ request: MountRequest) throws(MCFSError) {
+    /// Mounts, prints the mount's status, and ends the process when it is gone.
+    func run(_ request: MountRequest) -> Never { end { () throws(MCFSError) in try serve(request) } }
+
+    /// Serves until a signal or idleness, and ends the process.
+    ///
+    /// - Parameter readyDescriptor: where to say that it is ready, or why not (`DaemonLauncher`).
+    func run(readyDescriptor: CInt?) -> Never { end { () throws(MCFSError) in try serve(readyDescriptor) } }
+
+    /// The process ends at once when `body` has: nothing waits at its end for threads that may hang.
+    private func end(_ body: () throws(MCFSError) -> Void) -> Never {
+        do throws(MCFSError) { try body() } catch {
+            output.printError(error)
+            _exit(error.code.exitCode)
+        }
+        _exit(0)
+    }
+
+    private func serve(_ request: MountRequest) throws(MCFSError) {
         let signals = ProcessSignals()
         let logger = StandardErrorLog.logger(level: configuration.logLevel)
         let process = try DaemonProcess(configuration, logger: logger)
@@ -36,15 +52,13 @@ struct ForegroundDaemon {
             })
     }
 
-    /// Serves until a signal or idleness.
-    ///
-    /// - Parameter readyDescriptor: where to say that it is ready, or why not (`DaemonLauncher`).
-    func run(readyDescriptor: CInt?) throws(MCFSError) {
+    private func serve(_ readyDescriptor: CInt?) throws(MCFSError) {
         let signals = ProcessSignals()
         let log = readyDescriptor == nil ? nil : LogFile(path: configuration.cacheDirectory + "/" + LogFile.name)
         do {
             let process = try DaemonProcess(
-                configuration, logger: StandardErrorLog.logger(level: configuration.logLevel, file: log))
+                configuration, logger: StandardErrorLog.logger(level: configuration.logLevel, file: log),
+                isService: readyDescriptor == nil)
             try process.run(signals: signals) { _ in Self.say(Array(DaemonLauncher.readyLine.utf8), to: readyDescriptor)
             }
         } catch {

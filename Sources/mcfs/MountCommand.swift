@@ -22,7 +22,10 @@ struct MountCommand: ParsableCommand {
     @Argument(
         help: ArgumentHelp(
             "One or more references, then the directory to mount at.", valueName: "reference… mountpoint"))
-    var places: [String]
+    var places: [String] = []
+
+    @Flag(help: "Mount again what was mounted when the daemon ended.")
+    var all = false
 
     @Option(
         help: ArgumentHelp(
@@ -30,8 +33,11 @@ struct MountCommand: ParsableCommand {
             valueName: "directory"))
     var upper: String?
 
-    @Flag(help: "Refuse writes.")
+    @Flag(help: "Refuse writes. With --upper, what is in that shows over the tree; without, nothing does.")
     var readOnly = false
+
+    @Flag(help: .hidden)
+    var remount = false
 
     @Option(help: "Fetch ahead of reads: none, auto (files of up to 1 MiB), or all.")
     var prefetch: PrefetchMode = .none
@@ -67,8 +73,11 @@ struct MountCommand: ParsableCommand {
     var readDeadline: Double?
 
     func validate() throws {
-        if places.count < 2 { throw ValidationError("Give at least one reference and a mountpoint.") }
-        if readOnly, upper != nil { throw ValidationError("--read-only and --upper exclude each other.") }
+        if all {
+            if !places.isEmpty { throw ValidationError("--all takes no reference and no mountpoint.") }
+        } else if places.count < (remount ? 1 : 2) {
+            throw ValidationError("Give at least one reference and a mountpoint.")
+        }
         if rebase != "auto", rebase != "none", !rebase.hasPrefix("/") {
             throw ValidationError("--rebase needs auto, none or an absolute path.")
         }
@@ -82,11 +91,43 @@ struct MountCommand: ParsableCommand {
         if let cacheSize { settings[.cacheSize] = .init("\(cacheSize.bytes)", place: "--cache-size") }
         if let readDeadline { settings[.readDeadline] = .init("\(readDeadline)", place: "--read-deadline") }
         let configuration = try common.configuration(settings)
+        let session = Session(configuration, common.output)
+        if all { return try mountAll(session) }
+        if remount { return try changeOptions(session) }
         let request = try request()
-        if foreground { return try ForegroundDaemon(configuration, common.output).run(request) }
-        let status = try Session(configuration, common.output).call(
+        if foreground { ForegroundDaemon(configuration, common.output).run(request) }
+        let status = try session.call(
             "POST", "/v1/mounts", request, returning: MountStatus.self, settings: settings.values.map(\.place).sorted())
+        try checkPlace(status.mountpoint, session)
         try print(status)
+    }
+
+    private func mountAll(_ session: Session) throws {
+        let list = try session.call(
+            "POST", "/v1/mounts/restore", RestoreRequest(caller: .ofThisProcess), returning: MountList.self)
+        let lines = list.mounts.map { mount in
+            "\(mount.mountpoint): \(mount.state.rawValue)"
+                + (mount.state == .dead ? ", \(mount.problems.joined(separator: "; "))" : "")
+        }
+        try common.output.result(list, text: common.quiet ? "" : lines.joined(separator: "\n"))
+        if list.mounts.contains(where: { $0.state == .dead }) { throw ExitCode(1) }
+    }
+
+    private func changeOptions(_ session: Session) throws(MCFSError) {
+        let path = UserPath.canonical(places[places.count - 1], relativeTo: Configuration.currentDirectory())
+        let request = RemountRequest(mountpoint: path, readOnly: readOnly, kernelOptions: kernelOption)
+        let _: MountStatus = try session.call("POST", "/v1/mounts/remount", request, startsDaemon: false)
+    }
+
+    /// A daemon in another mount namespace mounts where this process may not see it.
+    private func checkPlace(_ mountpoint: String, _ session: Session) throws(MCFSError) {
+        if try Mountpoint.isMounted(mountpoint) { return }
+        let request = UnmountRequest(mountpoint: mountpoint, lazy: true, force: false)
+        let _: Empty? = try? session.call("DELETE", "/v1/mounts", request, startsDaemon: false)
+        throw MCFSError(
+            .cannotCreate,
+            "the daemon of \(session.configuration.cacheDirectory) runs in another mount namespace (another container), and what it mounts at \(mountpoint) is not seen here; use --foreground with another --cache-dir, or share the mountpoint with it"
+        )
     }
 
     private func request() throws(MCFSError) -> MountRequest {

@@ -13,12 +13,19 @@ struct MountHelper {
 
     /// Options that are for mount(8), or that hold for every mount.
     private static let ignored: Set<String> = [
-        "rw", "defaults", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev", "owner", "group",
+        "defaults", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev", "owner", "group",
         "default_permissions", "nosuid", "nodev", "exec", "async", "relatime", "workdir", "index", "xino", "metacopy",
-        "redirect_dir", "volatile", "userxattr", "nfs_export",
+        "redirect_dir", "volatile", "userxattr", "nfs_export", "atime", "diratime", "nostrictatime", "nolazytime",
+        "norelatime", "silent", "loud",
+    ]
+    /// What mount(8) takes from the table of mounts when it remounts.
+    private static let ofTable: Set<String> = [
+        "user_id", "group_id", "rootmode", "fd", "max_read", "blksize", "subtype",
     ]
     /// Options of the kernel, which go along.
-    private static let kernel: Set<String> = ["suid", "dev", "noexec", "noatime", "nodiratime", "sync", "dirsync"]
+    private static let kernel: Set<String> = [
+        "noexec", "noatime", "nodiratime", "strictatime", "lazytime", "sync", "dirsync",
+    ]
 
     /// - Parameter arguments: without the program's name.
     init(_ arguments: [String]) throws(MCFSError) {
@@ -48,12 +55,18 @@ struct MountHelper {
         var references: [String] = []
         var lower: [String]?
         var hasName = false
+        var isReadOnly = false
+        var isRemount = false
+        var unknown: [String] = []
         for option in options {
             let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             let (key, value) = (parts[0], parts.count > 1 ? parts[1] : "")
             switch key.replacing("_", with: "-") {
             case "": break
-            case "ro", "read-only": made.append("--read-only")
+            // The last one counts.
+            case "ro", "read-only": isReadOnly = true
+            case "rw": isReadOnly = false
+            case "remount": isRemount = true
             case "upperdir", "upper": made += ["--upper", value]
             case "lowerdir": lower = Self.split(value, ":")
             case "reference": references.append(value)
@@ -70,9 +83,22 @@ struct MountHelper {
                     made += ["--kernel-option", key]
                 } else if !isSloppy && !Self.ignored.contains(key) && !key.hasPrefix("x-") && !key.hasPrefix("comment")
                 {
-                    throw MCFSError(.usage, "mcfs has no mount option '\(key)'")
+                    unknown.append(key)
                 }
             }
+        }
+        if let option = unknown.first(where: { !(isRemount && Self.ofTable.contains($0)) }) {
+            throw MCFSError(.usage, "mcfs has no mount option '\(option)'")
+        }
+        if isReadOnly { made.append("--read-only") }
+        if isRemount {
+            let cache = made.firstIndex(of: "--cache-dir").map { [made[$0], made[$0 + 1]] } ?? []
+            let kernel = made.indices.filter { made[$0] == "--kernel-option" }.flatMap { [made[$0], made[$0 + 1]] }
+            self.arguments =
+                isFake
+                ? nil
+                : ["mount", "--remount"] + cache + kernel + (isReadOnly ? ["--read-only"] : []) + ["--", places[1]]
+            return
         }
         if let lower {
             // The uppermost is named first there, and last here.

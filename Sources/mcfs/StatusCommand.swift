@@ -5,7 +5,8 @@ internal import MCFSCore
 
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "Show the cache, the mounts, and what is wrong.")
+        commandName: "status", abstract: "Show the cache, the mounts, and what is wrong.",
+        discussion: "Ends with 1 where a mount is dead: its daemon ended, and nobody serves it.")
 
     @OptionGroup var common: CommonOptions
 
@@ -24,9 +25,10 @@ struct StatusCommand: ParsableCommand {
             }
         }
         try common.output.result(status, text: StatusText.text(status))
+        if status.mounts.contains(where: { $0.state == .dead }) { throw ExitCode(1) }
     }
 
-    /// Starts no daemon: without one nothing is mounted, and how much the directory holds is measured.
+    /// Starts no daemon: without one what was mounted is dead, and how much the directory holds is measured.
     private static func status(_ session: Session) throws(MCFSError) -> Status {
         // A daemon may end, or its socket be opened anew, between the look and the request.
         for isLastTry in [false, true] {
@@ -39,7 +41,8 @@ struct StatusCommand: ParsableCommand {
         let cache = CacheStatus(
             directory: directory, bytesUsed: DirectoryUsage.bytes(directory),
             bytesMax: session.configuration.cacheBytesMax)
-        return Status(cache: cache, mounts: [], jobs: [], version: mcfsVersion)
+        return Status(
+            cache: cache, mounts: DeadMounts.status(cacheDirectory: directory), jobs: [], version: mcfsVersion)
     }
 }
 
@@ -96,6 +99,11 @@ enum StatusText {
                 "    \(reference.entries) entries, \(ByteSize.text(reference.bytesTotal)), \(local(reference))"
             )
         }
+        if let processes = mount.heldBy {
+            let numbers = processes.map { "\($0)" }.joined(separator: ", ")
+            lines.append("  unmounted here, " + (processes.isEmpty ? "still open" : "still held by process \(numbers)"))
+        }
+        if mount.state == .dead { return lines + mount.problems.map { "  problem  \($0)" } }
         if let upper = mount.upper {
             lines.append("  upper   \(upper)" + (mount.upperBytes.map { ", \(ByteSize.text($0))" } ?? ""))
         }

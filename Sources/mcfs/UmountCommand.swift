@@ -27,7 +27,7 @@ struct UmountCommand: ParsableCommand {
         if try session.runningClient != nil {
             let _: Empty = try session.call("DELETE", "/v1/mounts", request, startsDaemon: false)
         } else {
-            try Unmounting.withoutDaemon(request)
+            try Unmounting.withoutDaemon(request, cacheDirectory: session.configuration.cacheDirectory)
         }
         try common.output.result(Empty(), text: "")
     }

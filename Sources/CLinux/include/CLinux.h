@@ -47,8 +47,13 @@ void mcfs_resume_owner(void);
 int mcfs_renameat2(int from_directory, const char *from, int to_directory, const char *to, unsigned int flags);
 /* syncfs(2) of the file system that fd is on. */
 int mcfs_syncfs(int fd);
-/* setrlimit(2): as many open files as the process may have at all. */
+/* setrlimit(2): as many open files as the process may have at all; a million where it may raise that, too. */
 void mcfs_raise_open_files(void);
+/* getrlimit(2): the number below which all descriptors of the process lie. */
+int mcfs_open_files_max(void);
+/* What the process has in memory is for nobody else: no other process of its user looks into it (PR_SET_DUMPABLE), no core is
+   written, and nothing of it is printed where it ends by a fault, which ends it at once: Swift's printer of stacks goes. */
+void mcfs_keep_secrets(void);
 /* Whether fd is on an overlay file system; fstatfs(2). */
 int mcfs_is_on_overlay(int fd);
 /* ioctl(2) with a pointer argument. */
@@ -56,7 +61,8 @@ int mcfs_ioctl(int fd, unsigned long request, void *argument);
 /* As mcfs_ioctl, by a thread that may not keep set-id bits meanwhile (CAP_FSETID): what the kernel writes for what it is
    given by this call takes them away, as the write of an ordinary user does. */
 int mcfs_ioctl_dropping_set_id(int fd, unsigned long request, void *argument);
-/* read(2) of a request from /dev/fuse; libfuse's `fuse_custom_io.read`. TMPFILE, which libfuse 3.14 does not know, comes as a CREATE whose name is "/", which no other request has. */
+/* read(2) of a request from /dev/fuse; libfuse's `fuse_custom_io.read`. What ends a connection is ENODEV, and what may pass, such
+   as a lack of memory, is EAGAIN. TMPFILE, which libfuse 3.14 does not know, comes as a CREATE whose name is "/", which no other request has. */
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 /* preadv2(2) of what is in the page cache: fewer bytes where not all is, -1 where none is or the file system cannot tell. */
 ssize_t mcfs_read_cached(int fd, void *buffer, size_t size, off_t offset);
