@@ -5,13 +5,14 @@ enum MountFlags {
         "strictatime": 1 << 24, "lazytime": 1 << 25,
     ]
     private static let readOnly: UInt = 1 << 0
-    /// Set-id bits and devices never act.
-    private static let always: UInt = 1 << 1 | 1 << 2
+    /// Set-id bits and devices do not act unless root says so.
+    private static let denied: [String: UInt] = ["suid": 1 << 1, "dev": 1 << 2]
 
     /// What libfuse 3.14 and fusermount3 do not take.
     static let unknownToLibrary: Set<String> = ["nodiratime", "strictatime", "lazytime"]
 
     static func value(readOnly: Bool, options: [String]) -> UInt {
-        options.reduce(always | (readOnly ? Self.readOnly : 0)) { $0 | (values[$1] ?? 0) }
+        let start = denied.reduce(readOnly ? Self.readOnly : 0) { options.contains($1.key) ? $0 : $0 | $1.value }
+        return options.reduce(start) { $0 | (values[$1] ?? 0) }
     }
 }

@@ -14,7 +14,7 @@ struct MountHelper {
     /// Options that are for mount(8), or that hold for every mount.
     private static let ignored: Set<String> = [
         "defaults", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev", "owner", "group",
-        "default_permissions", "nosuid", "nodev", "exec", "async", "relatime", "workdir", "index", "xino", "metacopy",
+        "default_permissions", "exec", "async", "relatime", "workdir", "index", "xino", "metacopy",
         "redirect_dir", "volatile", "userxattr", "nfs_export", "atime", "diratime", "nostrictatime", "nolazytime",
         "norelatime", "silent", "loud",
     ]
@@ -28,7 +28,8 @@ struct MountHelper {
     ]
 
     /// - Parameter arguments: without the program's name.
-    init(_ arguments: [String]) throws(MCFSError) {
+    /// - Parameter isRoot: who runs it.
+    init(_ arguments: [String], isRoot: Bool = true) throws(MCFSError) {
         var places: [String] = []
         var options: [String] = []
         var isSloppy = false
@@ -57,6 +58,8 @@ struct MountHelper {
         var hasName = false
         var isReadOnly = false
         var isRemount = false
+        // As in every file system that mount(8) knows: it says only what is to be kept from acting.
+        var acting: Set<String> = isRoot ? ["suid", "dev"] : []
         var unknown: [String] = []
         for option in options {
             let parts = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
@@ -67,6 +70,8 @@ struct MountHelper {
             case "ro", "read-only": isReadOnly = true
             case "rw": isReadOnly = false
             case "remount": isRemount = true
+            case "nosuid", "nodev": acting.remove(String(key.dropFirst(2)))
+            case "suid", "dev": acting.insert(key)
             case "upperdir", "upper": made += ["--upper", value]
             case "lowerdir": lower = Self.split(value, ":")
             case "reference": references.append(value)
@@ -90,6 +95,7 @@ struct MountHelper {
         if let option = unknown.first(where: { !(isRemount && Self.ofTable.contains($0)) }) {
             throw MCFSError(.usage, "mcfs has no mount option '\(option)'")
         }
+        for option in acting.sorted() { made += ["--kernel-option", option] }
         if isReadOnly { made.append("--read-only") }
         if isRemount {
             let cache = made.firstIndex(of: "--cache-dir").map { [made[$0], made[$0 + 1]] } ?? []

@@ -25,7 +25,7 @@ do {
     }
     var arguments: [String]?
     if let name = CommandLine.arguments.first?.split(separator: "/").last, MountHelper.names.contains(String(name)) {
-        arguments = try MountHelper(Array(CommandLine.arguments.dropFirst())).arguments
+        arguments = try MountHelper(Array(CommandLine.arguments.dropFirst()), isRoot: geteuid() == 0).arguments
         if arguments == nil { exit(0) }
     }
     var command = try RootCommand.parseAsRoot(arguments)
