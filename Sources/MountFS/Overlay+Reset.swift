@@ -438,8 +438,13 @@ extension Overlay {
                 return node
             }
             giveUp(Node(entry: below), unless: identity)
-            // Who knows it under the number that it had while it showed nothing of the tree goes on.
-            if let known { known.become(state) }
+            if let known, !NodeTable.isDynamic(known.number), known.number != Node(entry: below).number {
+                // It has the number of what it showed.
+                nodes.drop(known)
+            } else if let known {
+                // Who knows it under the number that it had while it showed nothing of the tree goes on.
+                known.become(state)
+            }
             return nodes.become(state, ofEntry: Node(entry: below))
         }
         if !isCovered, let below {

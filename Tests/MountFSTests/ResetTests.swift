@@ -25,7 +25,9 @@ import Upper
         for name in ["a", "b", "f"] {
             try builder.add(TreeEntry(try TreePath(name), .file(empty), permissions: 0o644))
         }
-        try builder.add(TreeEntry(try TreePath("d"), .directory, permissions: 0o755))
+        for name in ["d", "h"] {
+            try builder.add(TreeEntry(try TreePath(name), .directory, permissions: 0o755))
+        }
         let tree = try builder.build()
         let upper = try UpperDirectory(try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY), path: path)
         fileSystem = MountFS(
@@ -97,8 +99,8 @@ import Upper
         let done = try reset {
             new = try node("g")
             try fileSystem.open(try #require(new), flags: O_RDWR)
-            // Who knows the old number has the same file.
             _ = try bytes("mine").withUnsafeBytes { try overlay.write(try #require(new), $0, at: 0, by: .nobody) }
+            // Who knows the old number has the same file.
             #expect(try overlay.attributes(of: old).size == 4)
         }
         #expect(done.reset.open.isEmpty && done.reset.forgotten == 1 && new != old)
@@ -111,9 +113,9 @@ import Upper
         defer { clear() }
         let old = try copyUp("f")
         try rename("f", "g")
-        let done = try reset { try rename("g", "h") }
-        #expect(done.told.isSuperset(of: ["f", "g", "h"]) && done.reset.open.isEmpty)
-        #expect(try fileSystem.find("f")?.node == old && fileSystem.find("h")?.node != old)
+        let done = try reset { try rename("g", "i") }
+        #expect(done.told.isSuperset(of: ["f", "g", "i"]) && done.reset.open.isEmpty)
+        #expect(try fileSystem.find("f")?.node == old && fileSystem.find("i")?.node != old)
         #expect(try fileSystem.find("g") == nil)
     }
 
@@ -128,6 +130,20 @@ import Upper
         #expect(try fileSystem.find("f")?.size == 4 && fileSystem.find("f")?.node == old)
         #expect(try reset(dropsWritten: true).reset.removed.files == 1)
         #expect(try fileSystem.find("f")?.node == old && fileSystem.find("f")?.isUpper == false)
+    }
+
+    @Test("a directory that was moved to the place of another one is back, and what was written there shows in that")
+    func movedOverAnother() throws {
+        defer { clear() }
+        let moved = try node("d")
+        let other = try node("h")
+        let made = try overlay.create(bytes("own"), permissions: 0o644, in: moved, by: .nobody)
+        fileSystem.release(made.attributes.node)
+        try overlay.remove(bytes("h"), in: .root, isDirectory: true)
+        try rename("d", "h")
+        #expect(try reset().reset.forgotten == 2)
+        #expect(try fileSystem.find("d")?.node == moved && fileSystem.find("h")?.node == other)
+        #expect(try fileSystem.find("own", in: moved) == nil && fileSystem.find("own", in: other) != nil)
     }
 
     @Test("directories that were looked at for a list, a look or a reset are not kept for it")
