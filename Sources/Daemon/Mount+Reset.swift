@@ -46,9 +46,8 @@ extension Mount {
         var sum = Overlay.Reset()
         for look in 1...Self.looksAtOpenFiles {
             var reset = Overlay.Reset()
-            // No lock is held: the kernel answers when those who look at the names are answered.
-            defer { session.withLock { $0 }?.forget(reset.names, reset.nodes) }
-            try overlay.reset(at: path, dropsWritten: dropsWritten, &reset)
+            let session = session.withLock { $0 }
+            try overlay.reset(at: path, dropsWritten: dropsWritten, &reset) { session?.forget($0.names, $0.nodes) }
             sum.add(reset)
             if reset.open.isEmpty { break }
             if look < Self.looksAtOpenFiles { usleep(Self.pause) }

@@ -25,14 +25,16 @@ extension Overlay {
     /// as it was before or after.
     package func differences() throws(Errno) -> [Difference] {
         var differences: [Difference] = []
+        // Directories of the upper have their nodes until they were looked at.
         var pending: [(node: Node, path: TreePath)] = [(.root, .root)]
+        defer { for next in pending { nodes.release(next.node.number) } }
         while let next = pending.popLast() {
+            defer { nodes.release(next.node.number) }
             do throws(Errno) {
-                pending += try looking(in: next.node) { (directory) throws(Errno) in
+                try looking(in: next.node) { (directory) throws(Errno) in
                     var own: [Difference] = []
-                    let below = try addDifferences(in: directory, next.path, to: &own)
+                    try addDifferences(in: directory, next.path, to: &own, &pending)
                     differences += own
-                    return below
                 }
             } catch {
                 // Removed, or replaced, since it was found.
@@ -43,12 +45,12 @@ extension Overlay {
         return differences.sorted { $0.path.bytes.lexicographicallyPrecedes($1.path.bytes) }
     }
 
-    /// - Returns: the directories in it that may hold more.
+    /// - Parameter below: gets the directories in it that may hold more, each counted once.
     private func addDifferences(
-        in directory: Directory, _ path: TreePath, to differences: inout [Difference]
-    ) throws(Errno) -> [(node: Node, path: TreePath)] {
-        guard let folder = directory.folder else { return [] }
-        var below: [(node: Node, path: TreePath)] = []
+        in directory: Directory, _ path: TreePath, to differences: inout [Difference],
+        _ below: inout [(node: Node, path: TreePath)]
+    ) throws(Errno) {
+        guard let folder = directory.folder else { return }
         var seen: Set<[UInt8]> = []
         for entry in try upper.entries(of: folder) {
             guard case .upper(let node, let status) = try find(entry.name, in: directory) else { continue }
@@ -60,6 +62,7 @@ extension Overlay {
                 path: place, kind: natural == nil ? .added : .changed, type: attributes.kind,
                 size: attributes.kind == .file ? attributes.size : 0)
             if node.now.isDirectory {
+                nodes.count(node)
                 below.append((Node(number: node.number), place))
                 let shown = node.now.shown
                 if let shown, shown == natural {
@@ -96,7 +99,6 @@ extension Overlay {
                 }
             }
         }
-        return below
     }
 
     private func difference(_ kind: Difference.Kind, _ path: TreePath, _ entry: Tree.Index) -> Difference {

@@ -42,11 +42,13 @@ extension Overlay {
         _ body: (UnsafeRawBufferPointer, MountFS.DirectoryEntry) -> Bool
     ) throws(Errno) {
         guard let listed = listings.withLock({ $0[listing] }) else { throw .stale }
-        try looking(in: node) { (directory) throws(Errno) in
-            if position == 0 || listed.items.withLock({ $0 == nil }) {
-                let items = try items(of: directory)
-                listed.items.withLock { $0 = items }
+        if position == 0 || listed.items.withLock({ $0 == nil }) {
+            let items = try lookingAgain { () throws(Errno) in
+                try looking(in: node) { (directory) throws(Errno) -> [Listed.Item] in try self.items(of: directory) }
             }
+            listed.items.withLock { $0 = items }
+        }
+        try looking(in: node) { (directory) throws(Errno) in
             let items = listed.items.withLock { $0 ?? [] }
             var position = position
             while position < UInt64(items.count) {

@@ -346,7 +346,7 @@ extension Overlay {
     func left(_ found: Found, _ place: Place, _ anchor: OwnedDescriptor?) {
         switch found {
         case .upper(let node, let status):
-            let isFile: Void? = node.updateFile { file in
+            let isFile: Void? = nodes.updateFile(node) { file in
                 file.places.remove(place)
                 if file.places.isEmpty { file.anchor = anchor }
             }
@@ -385,7 +385,7 @@ extension Overlay {
     private func moved(_ found: Found, from: Place, to: Place, parent: UInt64) {
         switch found {
         case .upper(let node, _):
-            let isFile: Void? = node.updateFile { file in
+            let isFile: Void? = nodes.updateFile(node) { file in
                 file.places.remove(from)
                 file.places.insert(to)
             }

@@ -35,6 +35,10 @@ package final class Overlay: MountedFiles {
     let listings = Lock<[UInt64: Listed]>([:])
     let listingCount = Lock<UInt64>(0)
     private let isClosed = Atomic<Bool>(false)
+    /// Who goes back to the tree, one at a time.
+    let resets = Lock(())
+    /// Directories that a reset emptied, and could not remove.
+    let emptied = Lock<[UpperFolder]>([])
     /// Whether the daemon can make files for others.
     let isRoot = geteuid() == 0
 
@@ -96,6 +100,18 @@ package final class Overlay: MountedFiles {
         }
     }
 
+    /// Runs `body`, which looks at names and holds no lock yet; again where it met nodes that are not yet what a reset makes
+    /// of them: the kernel asks once more by itself, and may meet the same.
+    func lookingAgain<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+        for _ in 1...3 {
+            do throws(Errno) { return try body() } catch {
+                guard error == .stale else { throw error }
+                gate.reading {}
+            }
+        }
+        return try body()
+    }
+
     /// Runs `body` with a directory while nobody changes names in it.
     func looking<Result>(
         in node: Node, _ body: (Directory) throws(Errno) -> Result
@@ -150,13 +166,15 @@ package final class Overlay: MountedFiles {
     /// nil where the directory has no such name. Counts as one look-up of what is found.
     package func lookup(_ name: UnsafeRawBufferPointer, in directory: Node) throws(Errno) -> NodeAttributes? {
         let name = Array(name)
-        return try looking(in: directory) { (parent) throws(Errno) in
-            guard let found = try find(name, in: parent) else {
-                name.withUnsafeBytes { lower.view.missed($0, in: path(of: parent)) }
-                return nil
+        return try lookingAgain { () throws(Errno) in
+            try looking(in: directory) { (parent) throws(Errno) in
+                guard let found = try find(name, in: parent) else {
+                    name.withUnsafeBytes { lower.view.missed($0, in: path(of: parent)) }
+                    return nil
+                }
+                if case .upper(let node, _) = found { nodes.count(node) }
+                return attributes(of: found)
             }
-            if case .upper(let node, _) = found { nodes.count(node) }
-            return attributes(of: found)
         }
     }
 
@@ -260,11 +278,14 @@ package final class Overlay: MountedFiles {
     func node(_ status: stat, _ name: [UInt8], in directory: Directory, _ folder: UpperFolder) -> OverlayNode {
         let identity = DiskIdentity(status)
         guard status.st_mode & S_IFMT == S_IFDIR else {
-            let node = nodes.node(identity) { number, inode in
-                OverlayNode(number: number, inode: inode, .upperFile(OverlayNode.UpperFile(identity: identity)))
+            while true {
+                let node = nodes.node(identity) { number, inode in
+                    OverlayNode(number: number, inode: inode, .upperFile(OverlayNode.UpperFile(identity: identity)))
+                }
+                node.updateFile { _ = $0.places.insert(Place(folder: folder, name: name)) }
+                // Who takes its number from it looks at its names after that.
+                if NodeTable.isDynamic(node.number) || nodes.isFound(node, as: identity) { return node }
             }
-            node.updateFile { _ = $0.places.insert(Place(folder: folder, name: name)) }
-            return node
         }
         if let known = nodes.node(identity) { return known }
         var below = lowerEntry(name, in: directory)

@@ -164,6 +164,8 @@ final class NodeTable: Sendable {
         var lookups: [UInt64: UInt64] = [:]
         /// `st_ino` of files that were copied up under another number than they had: it stays while the file exists.
         var inodes: [DiskIdentity: UInt64] = [:]
+        /// Files of the upper that have a number of the tree's, and another node for who looks them up: see `leave`.
+        var leaving: [DiskIdentity: OverlayNode] = [:]
         var next: UInt64 = 1 << 62
     }
 
@@ -237,6 +239,7 @@ final class NodeTable: Sendable {
         state.withLock { state in
             state.byIdentity[identity] = nil
             state.inodes[identity] = nil
+            state.leaving[identity] = nil
         }
     }
 
@@ -252,8 +255,52 @@ final class NodeTable: Sendable {
                 state.byIdentity[identity] = nil
                 state.inodes[identity] = nil
             }
+            if let identity, state.leaving[identity] === node { state.leaving[identity] = nil }
         }
     }
+
+    // MARK: Numbers that are given back to the tree
+
+    /// Who looks the file up from now on gets another node, with a number of its own. Who knows it by this one goes on, until
+    /// the node is dropped or `stay`s.
+    func leave(_ node: OverlayNode) {
+        guard let identity = node.now.identity else { return }
+        state.withLock { state in
+            state.leaving[identity] = node
+            if state.byIdentity[identity] === node { state.byIdentity[identity] = nil }
+        }
+    }
+
+    /// The node keeps its number, or has it again after it was dropped. If the file got another node meanwhile, it has two.
+    func stay(_ node: OverlayNode) {
+        guard let identity = node.now.identity else { return }
+        state.withLock { state in
+            guard (state.byNumber[node.number] ?? node) === node else { return }
+            state.byNumber[node.number] = node
+            if state.byIdentity[identity] == nil {
+                state.byIdentity[identity] = node
+                state.leaving[identity] = nil
+            } else if state.byIdentity[identity] !== node {
+                state.leaving[identity] = node
+            }
+        }
+    }
+
+    /// Whether who looks the file up gets this node.
+    func isFound(_ node: OverlayNode, as identity: DiskIdentity) -> Bool {
+        state.withLock { $0.byIdentity[identity] === node }
+    }
+
+    /// Changes what is known of a file of the upper, also in the node that it has beside this one. nil for what is none.
+    @discardableResult
+    func updateFile(_ node: OverlayNode, _ body: (inout OverlayNode.UpperFile) -> Void) -> Void? {
+        guard node.updateFile(body) != nil else { return nil }
+        guard state.withLock({ !$0.leaving.isEmpty }), let identity = node.now.identity else { return () }
+        if let other = state.withLock({ $0.leaving[identity] }), other !== node { other.updateFile(body) }
+        return ()
+    }
+
+    // MARK: What the kernel knows
 
     var all: [OverlayNode] { state.withLock { Array($0.byNumber.values) } }
 
@@ -267,6 +314,11 @@ final class NodeTable: Sendable {
             state.byNumber[node.number] = node
             if let identity = node.now.identity { state.byIdentity[identity] = node }
         }
+    }
+
+    /// Takes back one `count` by who is not the kernel.
+    func release(_ number: UInt64) {
+        if Self.isDynamic(number) { forget(number, 1) }
     }
 
     /// The kernel has forgotten a node so often; with 0, one that was found and that it was not told of.

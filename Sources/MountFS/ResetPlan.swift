@@ -4,44 +4,67 @@ internal import Upper
 
 /// Which marks go when the mount goes back to the tree at a path: those at the path and below, and those without which an
 /// entry of the tree would show at two places, or at none.
+///
+/// A mark that goes may let others go: those below it, those of entries that it kept from their places, and those that keep
+/// what it moved from its own. Each is looked for when that happens, so the time is that of the marks, not of their square.
 struct ResetPlan {
     let path: TreePath
-    private let tree: Tree
     /// What is remembered of names afterwards.
     private(set) var marks: [TreePath: Mark]
     private(set) var cleared: [TreePath: Mark] = [:]
     /// Where entries of the tree show that were moved, afterwards.
     private var moved: [TreePath: TreePath] = [:]
 
-    init(_ tree: Tree, _ marks: [TreePath: Mark], at path: TreePath) {
-        self.tree = tree
+    /// Entries that were moved, by the mark that keeps them from where the tree has them.
+    private var kept: [TreePath: [TreePath]] = [:]
+    /// Entries that are to be looked at, because something on the way to where the tree has them changed.
+    private var pending: [TreePath] = []
+    private var marksBelow: PathIndex
+    private let movedBelow: PathIndex
+    /// How often it was looked what keeps an entry from its place.
+    private(set) var looks = 0
+
+    init(_ marks: [TreePath: Mark], at path: TreePath) {
         self.path = path
         self.marks = marks
         for (place, mark) in marks {
             if case .redirect(let lower) = mark { moved[lower] = place }
         }
-        for place in marks.keys where place.removing(prefix: path) != nil { clear(place) }
-        while spread() {}
+        marksBelow = PathIndex(marks.keys)
+        movedBelow = PathIndex(moved.keys)
+        clear(marksBelow.take(at: path))
+        if cleared.isEmpty { return }
+        pending += moved.keys
+        while let lower = pending.popLast() { settle(lower) }
     }
 
-    private mutating func clear(_ place: TreePath) {
-        guard let mark = marks.removeValue(forKey: place) else { return }
-        cleared[place] = mark
-        if case .redirect(let lower) = mark, moved[lower] == place { moved[lower] = nil }
-    }
-
-    /// - Returns: false where everything shows at one place.
-    private mutating func spread() -> Bool {
-        let before = cleared.count
-        if before == 0 { return false }
-        // What was remembered below something that was moved spoke of what was moved.
-        for place in marks.keys where hasCleared(above: place) { clear(place) }
-        // What was moved away from below shows there again.
-        for (lower, place) in moved where marks[place] != nil && obstacle(to: lower) == nil { clear(place) }
-        for case .redirect(let lower) in cleared.values where moved[lower] == nil {
-            while let place = obstacle(to: lower) { clear(place) }
+    private mutating func clear(_ places: [TreePath]) {
+        for place in places {
+            guard let mark = marks.removeValue(forKey: place) else { continue }
+            cleared[place] = mark
+            pending += kept.removeValue(forKey: place) ?? []
+            guard case .redirect(let lower) = mark, moved[lower] == place else { continue }
+            moved[lower] = nil
+            pending.append(lower)
+            // They are where it is again.
+            pending += movedBelow.paths(below: lower)
         }
-        return cleared.count > before
+    }
+
+    /// An entry that was moved, or was before the plan: it shows once.
+    private mutating func settle(_ lower: TreePath) {
+        while true {
+            looks += 1
+            let obstacle = obstacle(to: lower)
+            if let place = moved[lower] {
+                if let obstacle { return kept[obstacle, default: []].append(lower) }
+                // It shows again where the tree has it.
+                return clear(marksBelow.take(at: place))
+            }
+            guard let obstacle else { return }
+            // What was remembered below something that was moved spoke of what was moved.
+            clear(marksBelow.take(at: obstacle))
+        }
     }
 
     /// Whether the mark of the place or of one above it goes.
@@ -73,7 +96,7 @@ struct ResetPlan {
     }
 
     /// The mark that keeps an entry from where the tree has it.
-    private func obstacle(to lower: TreePath) -> TreePath? {
+    func obstacle(to lower: TreePath) -> TreePath? {
         var place = TreePath.root
         var above = TreePath.root
         for (depth, name) in lower.components.enumerated() {
@@ -90,5 +113,46 @@ struct ResetPlan {
             }
         }
         return nil
+    }
+}
+
+/// Paths by what is above them.
+private struct PathIndex {
+    private var children: [TreePath: [TreePath]] = [:]
+    private var paths: Set<TreePath>
+
+    init(_ paths: some Sequence<TreePath>) {
+        self.paths = Set(paths)
+        for path in self.paths {
+            var path = path
+            while !path.isRoot {
+                let parent = path.parent
+                let isNew = children[parent] == nil
+                children[parent, default: []].append(path)
+                // Who was above is known, and so are those above them.
+                if !isNew || self.paths.contains(parent) { break }
+                path = parent
+            }
+        }
+    }
+
+    func paths(below path: TreePath) -> [TreePath] { nodes(below: path).filter(paths.contains) }
+
+    /// Takes the paths out that are at a path or below.
+    mutating func take(at path: TreePath) -> [TreePath] {
+        let taken = nodes(below: path) + [path]
+        for node in taken { children[node] = nil }
+        return taken.filter { paths.remove($0) != nil }
+    }
+
+    private func nodes(below path: TreePath) -> [TreePath] {
+        var found: [TreePath] = []
+        var pending = [path]
+        while let next = pending.popLast() {
+            let below = children[next] ?? []
+            found += below
+            pending += below
+        }
+        return found
     }
 }

@@ -12,11 +12,14 @@ extension UpperDirectory {
     }
 
     /// Forgets the marks of names, and with each of them those of all names below it. The folders stay where they are, for
-    /// those who know them. Nobody else changes anything meanwhile.
+    /// those who know them. Nobody else changes anything meanwhile. If this throws, all is remembered as before.
     ///
-    /// - Parameter metadata: what files of the tree look like from now on; an empty value: as the tree has them.
+    /// - Parameters:
+    ///   - metadata: what files of the tree look like from now on; an empty value: as the tree has them.
+    ///   - body: called when that is on the disk, and before it counts: what it throws takes it back.
     package func forget(
-        _ marks: Set<TreePath>, metadata: [(lower: TreePath, value: LowerMetadata)]
+        _ marks: Set<TreePath>, metadata: [(lower: TreePath, value: LowerMetadata)],
+        _ body: () throws(Errno) -> Void
     ) throws(Errno) {
         let tops = marks.filter { path in
             var above = path
@@ -27,12 +30,12 @@ extension UpperDirectory {
             return true
         }
         try alone { () throws(Errno) in
-            try log.perform(tops.map { .clear($0) } + metadata.map { .metadata($0.lower, $0.value) })
+            let records = tops.map { .clear($0) } + metadata.map { ChangeRecord.metadata($0.lower, $0.value) }
+            try withoutActuallyEscaping(body) { (body) throws(Errno) in try log.perform(records, body) }
             for path in marks { root.folder(at: path.parent).setMark(nil, path.name) }
             for (lower, value) in metadata { log.remembered.setMetadata(value, lower) }
         }
         log.compactIfLong()
-        try log.settle()
     }
 
     /// Takes the directory of a folder from the disk, of which nothing is remembered; the folder stays.

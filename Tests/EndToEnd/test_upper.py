@@ -19,6 +19,7 @@ import pytest
 
 import mcfs as mcfs_helper
 import trees
+from faults import Faults
 from loop_disk import LoopDisk
 from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
 
@@ -467,6 +468,29 @@ def test_a_reset_and_writers_do_not_disturb_each_other(mcfs, lower):
     assert not problems and len(done) > 10
     reset(mcfs, mountpoint, "--all", "-y")
     assert snapshot(mountpoint) == before
+
+
+def test_a_reset_that_the_disk_refuses_can_be_repeated(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper))
+    before = snapshot(mountpoint)
+    for round, rule in enumerate(["fdatasync:error=EIO", "newfstatat:error=EIO"]):
+        os.rename(f"{mountpoint}/a", f"{mountpoint}/z")
+        with Faults(mcfs.daemon_pids, (rule,), tmp_path / f"strace.{round}") as faults:
+            mcfs.run("upper", "reset", mountpoint, code=mcfs_helper.LOCAL_IO)
+        assert faults.met
+        # Nothing of it, or all.
+        shown = snapshot(mountpoint)
+        assert shown == before or {name.replace("z", "a", 1): what for name, what in shown.items()} == before
+        reset(mcfs, mountpoint)
+        assert snapshot(mountpoint) == before and changes(mcfs, mountpoint) == {}
+        write(f"{mountpoint}/a/new", b"new")
+        assert read(upper / "a" / "new") == b"new" and not os.path.exists(upper / "z")
+        os.unlink(f"{mountpoint}/a/new")
+        reset(mcfs, mountpoint)
+        remounted(mcfs, mountpoint, lower, options=("--upper", upper))
+        assert snapshot(mountpoint) == before
 
 
 def test_owner_mode_times_and_attributes_change_without_a_copy(mcfs, lower, tmp_path):

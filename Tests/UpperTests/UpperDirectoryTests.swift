@@ -41,6 +41,32 @@ import Testing
     }
     private func clear() { try? FileManager.default.removeItem(atPath: path) }
 
+    @Test("what is forgotten is remembered still where what follows fails")
+    func forgettingThatFails() throws {
+        defer { clear() }
+        var metadata = LowerMetadata()
+        metadata.permissions = 0o600
+        let forgotten: Set<TreePath> = [Self.path("gone")]
+        try with { upper in
+            try upper.remove(bytes("gone"), in: upper.root, isOnDisk: false, isDirectory: false, mark: .whiteout)
+            try upper.alone { () throws(Errno) in try upper.setMetadata(metadata, Self.path("x/y")) }
+            #expect(throws: Errno.io) {
+                try upper.forget(forgotten, metadata: [(Self.path("x/y"), LowerMetadata())]) { () throws(Errno) in
+                    // It is in the log by now, and does not count.
+                    #expect(marks(upper) == ["gone": .whiteout])
+                    throw .io
+                }
+            }
+            #expect(marks(upper) == ["gone": .whiteout] && upper.metadata == [Self.path("x/y"): metadata])
+        }
+        try with { upper in
+            #expect(marks(upper) == ["gone": .whiteout] && upper.metadata == [Self.path("x/y"): metadata])
+            try upper.forget(forgotten, metadata: [(Self.path("x/y"), LowerMetadata())]) { () throws(Errno) in }
+            #expect(marks(upper).isEmpty && upper.metadata.isEmpty)
+        }
+        try with { upper in #expect(marks(upper).isEmpty && upper.metadata.isEmpty) }
+    }
+
     @Test("marks, and what was changed of files, are there again")
     func remembers() throws {
         defer { clear() }

@@ -21,7 +21,7 @@ package final class LayersUnderWay: Sendable {
     ) throws(MCFSError) -> LayerTable {
         while true {
             let (reading, isOurs) = join(digest, progress)
-            if isOurs { start(reading, of: digest, deadline, read) }
+            if isOurs { start(reading, of: digest, deadline, read) } else { reading.tellLast(progress) }
             let outcome = reading.outcome.wait(until: deadline) { $0 }
             leave(reading, of: digest, progress)
             switch outcome {
@@ -87,8 +87,16 @@ package final class LayersUnderWay: Sendable {
         let outcome = Guarded<Result<LayerTable, MCFSError>?>(nil)
         let cancellation = Cancellation()
         let callers = Lock<[any ProgressReporter]>([])
+        private let last = Lock<(phase: String, done: UInt64, total: UInt64?)?>(nil)
+
+        /// How far it was when it was told last, for who comes now.
+        func tellLast(_ progress: any ProgressReporter) {
+            guard let last = last.withLock({ $0 }) else { return }
+            progress.report(phase: last.phase, done: last.done, total: last.total)
+        }
 
         func report(phase: String, done: UInt64, total: UInt64?) {
+            last.withLock { $0 = (phase, done, total) }
             for caller in callers.withLock({ $0 }) { caller.report(phase: phase, done: done, total: total) }
         }
 
