@@ -87,7 +87,7 @@ extension Overlay {
         if !reset.open.isEmpty { return }
         try telling(&run, &reset, tell) { (run, reset) throws(Errno) in
             try withDirectoriesOfUpper(at: path) { (directories) throws(Errno) in
-                for directory in directories.reversed() { try removeWritten(in: directory, &run, &reset) }
+                for directory in directories.reversed() { try removeWritten(in: directory, &run, &reset, tell) }
             }
         }
     }
@@ -544,7 +544,9 @@ extension Overlay {
     /// How many names are removed before others may change something.
     private static let removalsAtOnce = 64
 
-    private func removeWritten(in place: UpperPlace, _ run: inout Run, _ reset: inout Reset) throws(Errno) {
+    private func removeWritten(
+        in place: UpperPlace, _ run: inout Run, _ reset: inout Reset, _ tell: (Stale) -> Void
+    ) throws(Errno) {
         var names = try entries(of: place).map(\.name)[...]
         if let only = place.only { names = names.filter { $0 == only }[...] }
         while !names.isEmpty {
@@ -575,6 +577,11 @@ extension Overlay {
                         run.stale.nodes.formUnion([place.node, Node(number: node.number)])
                     }
                 }
+            }
+            // What the kernel knows still is held by a descriptor each.
+            if run.stale.names.count >= Self.removalsAtOnce {
+                tell(run.stale)
+                run.stale = Stale()
             }
         }
     }

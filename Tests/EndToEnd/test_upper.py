@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import random
+import resource
 import shutil
 import signal
 import stat
@@ -373,6 +374,20 @@ def on_terminal(command, answer, environment):
         said += part
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode()
+
+
+def test_a_reset_of_much_needs_few_descriptors(mcfs, lower):
+    mountpoint = mcfs.mount(lower)
+    for number in range(500):
+        os.mkdir(f"{mountpoint}/{number}")
+        write(f"{mountpoint}/{number}/file", b"written")
+    for number in range(500):
+        write(f"{mountpoint}/a/{number}", b"written")
+    for pid in mcfs.daemon_pids:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (300, 300))
+    mcfs.run("upper", "reset", mountpoint, "--all", "-y")
+    assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "link", "weights.safetensors"]
+    assert sorted(os.listdir(f"{mountpoint}/a")) == ["b", "config.json", "other.txt"]
 
 
 def test_a_reset_asks_before_it_removes_what_was_written(mcfs, lower):
