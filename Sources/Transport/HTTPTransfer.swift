@@ -16,10 +16,15 @@ final class HTTPTransfer: Sendable {
 
     let request: HTTPRequest
     let receive: Receive
+    /// How long the server may take to begin its answer.
+    let firstByteTimeout: Duration
+    let stallTimeout: Duration
     private let state = Guarded(State())
 
-    init(_ request: HTTPRequest, receive: @escaping Receive) {
+    init(_ request: HTTPRequest, firstByteTimeout: Duration, stallTimeout: Duration, receive: @escaping Receive) {
         self.request = request
+        self.firstByteTimeout = firstByteTimeout
+        self.stallTimeout = stallTimeout
         self.receive = receive
     }
 

@@ -6,6 +6,8 @@ package struct RetryPolicy: Sendable {
     /// Upper bound of the first wait; it doubles from try to try that brings nothing.
     package var firstDelay: Duration = .milliseconds(100)
     package var delayMax: Duration = .seconds(5)
+    /// Most tries of `retrying`.
+    package var triesMax = Int.max
     package var now: @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
     /// Blocks the calling thread.
     package var sleep: @Sendable (Duration) -> Void = { duration in
@@ -21,9 +23,10 @@ package struct RetryPolicy: Sendable {
 
     /// Calls `body` again after transient errors, until the deadline leaves no time for another try.
     ///
+    /// - Parameter onRetry: called before each wait with the error that made it necessary.
     /// - Throws: the last error, with how long was tried; one that is not transient at once.
     package func retrying<Value>(
-        until deadline: Deadline, _ body: () throws(MCFSError) -> Value
+        until deadline: Deadline, onRetry: (MCFSError) -> Void = { _ in }, _ body: () throws(MCFSError) -> Value
     ) throws(MCFSError) -> Value {
         let start = now()
         var failures = 0
@@ -34,9 +37,10 @@ package struct RetryPolicy: Sendable {
                 guard error.isTransient else { throw error }
                 failures += 1
                 let delay = delay(failures: failures, retryAfter: error.retryAfter)
-                guard now() + delay < deadline.instant else {
+                guard failures < triesMax, now() + delay < deadline.instant else {
                     throw error.exhausted(tries: failures, after: now() - start)
                 }
+                onRetry(error)
                 sleep(delay)
             }
         }
@@ -53,8 +57,9 @@ package struct RetryPolicy: Sendable {
 }
 
 extension MCFSError {
-    /// The same error, saying how long was tried.
+    /// The same error, saying how long was tried. One of the first try, which says itself when to come again, is as it was.
     func exhausted(tries: Int, after duration: Duration) -> MCFSError {
+        if tries == 1, retryAfter != nil { return self }
         var error = self
         let tenths = (duration.milliseconds + 50) / 100
         error.message +=

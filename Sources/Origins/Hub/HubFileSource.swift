@@ -223,7 +223,7 @@ final class HubFileSource: ByteSource {
         default:
             return MCFSError(
                 .originUnavailable, "\(who) answers HTTP \(status); try again later", isTransient: true,
-                retryAfter: response.flatMap(HubRefusal.wait))
+                retryAfter: response.flatMap(\.retryAfter))
         }
     }
 }
