@@ -87,13 +87,16 @@ package struct SelectionRequest: Codable, Sendable {
     package var recursive: Bool
     /// `/v1/prefetch`: answer at once, work on.
     package var background: Bool
+    /// `/v1/prefetch`: seconds without a byte after which it is given up; nil: 300.
+    package var stallSeconds: Double?
     /// `/v1/prefetch`: leave kernels away that none of these runs, as in `ViewRequest`; nil: of a mount what does not show.
     package var gpu: [String]?
 
     package init(
         target: String, include: [String] = [], exclude: [String] = [], caller: Caller, recursive: Bool = false,
-        background: Bool = false, gpu: [String]? = nil
+        background: Bool = false, stallSeconds: Double? = nil, gpu: [String]? = nil
     ) {
+        self.stallSeconds = stallSeconds
         self.target = target
         self.include = include
         self.exclude = exclude

@@ -76,7 +76,7 @@ package struct JobStatus: Codable, Sendable {
 package struct MountStatus: Codable, Sendable {
     package enum State: String, Codable, Sendable {
         case ready
-        /// The last request to an origin failed.
+        /// An origin does not answer, requests to it are repeated, or the last one failed.
         case degraded
         /// Mounted without its origins: only what is local can be read.
         case offline
@@ -162,6 +162,29 @@ package struct MountStatus: Codable, Sendable {
         package init() {}
     }
 
+    /// A read that waits for bytes.
+    package struct WaitingRead: Codable, Sendable {
+        /// From the mountpoint.
+        package var path: String
+        /// Who waits; nil: a process of another PID namespace.
+        package var pid: Int32?
+        package var seconds: Double
+
+        package init(path: String, pid: Int32?, seconds: Double) {
+            self.path = path
+            self.pid = pid
+            self.seconds = seconds
+        }
+
+        /// Written out because `pid` stands there as null.
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(path, forKey: .path)
+            try container.encode(pid, forKey: .pid)
+            try container.encode(seconds, forKey: .seconds)
+        }
+    }
+
     package var mountpoint: String
     package var state: State
     package var readOnly: Bool
@@ -176,12 +199,15 @@ package struct MountStatus: Codable, Sendable {
     package var passthrough: Bool
     /// What is wrong now, a sentence each.
     package var problems: [String]
+    /// Reads that have waited for a second and longer, longest first; at most 100.
+    package var waiting: [WaitingRead]
 
     package init(
         mountpoint: String, state: State, upper: String?, upperBytes: UInt64?, references: [Reference], reads: Reads,
         origin: OriginTraffic,
-        passthrough: Bool, problems: [String], view: View = View()
+        passthrough: Bool, problems: [String], waiting: [WaitingRead] = [], view: View = View()
     ) {
+        self.waiting = waiting
         self.view = view
         self.mountpoint = mountpoint
         self.state = state
@@ -209,5 +235,6 @@ package struct MountStatus: Codable, Sendable {
         try container.encode(origin, forKey: .origin)
         try container.encode(passthrough, forKey: .passthrough)
         try container.encode(problems, forKey: .problems)
+        try container.encode(waiting, forKey: .waiting)
     }
 }

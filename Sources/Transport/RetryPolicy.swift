@@ -6,6 +6,8 @@ package struct RetryPolicy: Sendable {
     /// Upper bound of the first wait; it doubles from try to try that brings nothing.
     package var firstDelay: Duration = .milliseconds(100)
     package var delayMax: Duration = .seconds(5)
+    /// Longest that a source is read without a byte, whatever the deadline: a stream has one of hours.
+    package var patience: Duration = .seconds(300)
     /// Most tries of `retrying`.
     package var triesMax = Int.max
     package var now: @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }

@@ -87,6 +87,9 @@ enum StatusText {
         return text + ", \(view.kernelHits) hits, \(view.kernelMisses) misses"
     }
 
+    /// Most waiting reads of a mount that are shown.
+    private static let waitingMax = 5
+
     private static func text(_ mount: MountStatus) -> [String] {
         var lines = ["", "\(mount.mountpoint)  \(mount.state.rawValue)\(mount.readOnly ? ", read-only" : "")"]
         for reference in mount.references {
@@ -114,6 +117,13 @@ enum StatusText {
             "  origin  \(origin.requests) requests, \(ByteSize.text(origin.bytes))\(origin.errors > 0 ? ", \(origin.errors) failed" : "")"
         )
         lines += mount.problems.map { "  problem  \($0)" }
+        for read in mount.waiting.prefix(Self.waitingMax) {
+            let who = read.pid.map { ", process \($0)" } ?? ""
+            lines.append("  waiting  \(read.path)  for \(ProgressDisplay.duration(read.seconds))\(who)")
+        }
+        if mount.waiting.count > Self.waitingMax {
+            lines.append("  waiting  \(mount.waiting.count - Self.waitingMax) more reads")
+        }
         return lines
     }
 }

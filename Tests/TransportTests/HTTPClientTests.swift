@@ -218,7 +218,9 @@ struct HTTPClientTests {
         #expect(error?.code == .originUnavailable && error?.message.contains("bytes a second for") == true)
     }
 
-    @Test("an error without a time is no request to be left alone, and neither is an answer that fits", arguments: [503, 200])
+    @Test(
+        "an error without a time is no request to be left alone, and neither is an answer that fits",
+        arguments: [503, 200])
     func notLeftAlone(status: Int) throws {
         let server = try ScriptedServer { _ in .init(status, headers: status == 200 ? [("Retry-After", "300")] : []) }
         for _ in 0..<2 { _ = try client.perform(HTTPRequest("GET", server.url), deadline: .soon) }

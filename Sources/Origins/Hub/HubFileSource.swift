@@ -67,6 +67,7 @@ final class HubFileSource: ByteSource {
     }
 
     var name: String { file.description }
+    var origin: String { HTTPRequest("GET", client.origin).endpoint }
     var hasRandomAccess: Bool { true }
 
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
