@@ -28,6 +28,8 @@ package struct MountRequest: Codable, Sendable {
     /// Absolute.
     package var mountpoint: String
     package var prefetch: PrefetchMode
+    /// The answer comes once what is to be fetched ahead is local; where that fails, nothing stays mounted. nil: false.
+    package var wait: Bool?
     package var offline: Bool
     package var allowOther: Bool
     /// Nothing can be written; `upper` is nil then.
@@ -124,6 +126,13 @@ package struct VerifyRequest: Codable, Sendable {
         self.repair = repair
         self.caller = caller
     }
+}
+
+/// `POST /v1/jobs/wait`, `DELETE /v1/jobs`.
+package struct JobRequest: Codable, Sendable {
+    package var id: Int
+
+    package init(id: Int) { self.id = id }
 }
 
 /// `POST /v1/upper/list`.

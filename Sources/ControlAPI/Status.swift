@@ -62,11 +62,17 @@ package struct Unverifiable: Codable, Sendable, Equatable {
 
 /// Long work that the daemon does now.
 package struct JobStatus: Codable, Sendable {
+    /// A number that no other job of this daemon has or had.
+    package var id: Int
     package var kind: String
     package var target: String
     package var progress: Progress
+    /// Since it began.
+    package var seconds: Double
 
-    package init(kind: String, target: String, progress: Progress) {
+    package init(id: Int, kind: String, target: String, progress: Progress, seconds: Double) {
+        self.id = id
+        self.seconds = seconds
         self.kind = kind
         self.target = target
         self.progress = progress
@@ -158,6 +164,9 @@ package struct MountStatus: Codable, Sendable {
         package var requests: UInt64 = 0
         package var bytes: UInt64 = 0
         package var retries: UInt64 = 0
+        /// Of these, for references and trees: manifests, listings, layers that were indexed.
+        package var treeRequests: UInt64 = 0
+        package var treeBytes: UInt64 = 0
         package var errors: UInt64 = 0
         package init() {}
     }

@@ -8,6 +8,7 @@ internal import MCFSCore
 internal import MountFS
 internal import Upper
 internal import Synchronization
+internal import Transport
 
 /// One mount of this daemon.
 final class Mount: Sendable {
@@ -112,7 +113,7 @@ final class Mount: Sendable {
                     reference: loaded.text, resolved: loaded.resolution.resolved, entries: loaded.tree.count,
                     bytesTotal: residency.bytesTotal, bytesLocal: local?.bytes, unverifiable: local?.unverifiable)
             },
-            reads: reads, origin: traffic.counters, passthrough: session.withLock { $0?.isPassingThrough ?? false },
+            reads: reads, origin: originTraffic, passthrough: session.withLock { $0?.isPassingThrough ?? false },
             problems: originProblems + upperProblems, waiting: waiting, view: view)
     }
 
@@ -164,6 +165,15 @@ final class Mount: Sendable {
         } catch {
             throw MCFSError(localIO: "read the upper \(overlay.upper.path)", error)
         }
+    }
+
+    private var originTraffic: MountStatus.OriginTraffic {
+        var counters = traffic.counters
+        counters.treeRequests = references.clampedSum(\.traffic.requests)
+        counters.treeBytes = references.clampedSum(\.traffic.bytes)
+        counters.requests.addClamped(counters.treeRequests)
+        counters.bytes.addClamped(counters.treeBytes)
+        return counters
     }
 
     private var reads: MountStatus.Reads {

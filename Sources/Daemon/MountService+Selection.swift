@@ -62,9 +62,10 @@ extension MountService {
         let started = ContinuousClock.now
         let stallTimeout = try Self.stallTimeout(request.stallSeconds)
         let contents = try shownSelection(request, job: job).fileContents()
+        var id: Int?
         if request.background {
             // The tree is known and everything can be fetched: the rest needs no caller.
-            _ = try begin("prefetch", request.target, endsWithCaller: false) {
+            _ = try begin("prefetch", request.target, endsWithCaller: false, onStart: { id = $0.id }) {
                 [self] (job) throws(MCFSError) -> Empty in
                 try prefetch(contents, stallTimeout, job)
                 return Empty()
@@ -76,7 +77,7 @@ extension MountService {
         let seconds = ((ContinuousClock.now - started).inSeconds * 1000).rounded() / 1000
         return PrefetchResult(
             done: !request.background, bytes: contents.clampedSum(\.size), files: contents.count,
-            seconds: seconds)
+            seconds: seconds, job: id)
     }
 
     /// Longest time without a byte, unless the request says otherwise.

@@ -16,6 +16,8 @@ struct LoadedReference: Sendable {
     var resolution: Catalog.Resolution
     var origin: any Origin
     var tree: Tree
+    /// What it took to resolve the reference and to make its tree.
+    var traffic: TrafficMeter
 }
 
 /// Turns references into trees: from the catalog where it knows them, else from the origin.
@@ -39,23 +41,29 @@ struct ReferenceLoader: Sendable {
     let catalog: Catalog
     let content: any ContentSink
     let http: HTTPClient
+    /// Of all references, with their trees.
+    let traffic = TrafficMeter()
     let logger: Logger
     let certificatesDirectory: String?
 
     func load(_ text: String, caller: Caller, mode: Mode, job: Job) throws(MCFSError) -> LoadedReference {
         let reference = try Reference(text, relativeTo: caller.workingDirectory)
-        let origin = try origin(of: reference, caller: caller)
+        let traffic = TrafficMeter(parent: self.traffic)
+        let origin = try origin(of: reference, caller: caller, traffic)
+        // What is read of it later is content, which is counted where it is asked for.
+        defer { traffic.close() }
         let hints = hints(of: origin.reference, job)
         let resolution = try resolve(origin, mode: mode, hints, job: job)
         try job.checkCancellation()
         let tree = try tree(of: resolution, origin: origin, mode: mode, hints, job: job)
         origin.forgetListing()
-        return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
+        return LoadedReference(
+            reference: reference, resolution: resolution, origin: origin, tree: tree, traffic: traffic)
     }
 
     /// Asks nothing of the network.
     func origin(_ text: String, caller: Caller) throws(MCFSError) -> any Origin {
-        try origin(of: Reference(text, relativeTo: caller.workingDirectory), caller: caller)
+        try origin(of: Reference(text, relativeTo: caller.workingDirectory), caller: caller, traffic)
     }
 
     /// What the origin says of a reference before any of its tree is read; empty where it does not answer.
@@ -68,8 +76,10 @@ struct ReferenceLoader: Sendable {
         }
     }
 
-    private func origin(of reference: Reference, caller: Caller) throws(MCFSError) -> any Origin {
-        try reference.origin(environment: environment(of: caller), http: http, logger: logger)
+    private func origin(
+        of reference: Reference, caller: Caller, _ traffic: TrafficMeter
+    ) throws(MCFSError) -> any Origin {
+        try reference.origin(environment: environment(of: caller), http: http.metered(by: traffic), logger: logger)
     }
 
     /// The caller's variables; the registry mirrors of the daemon's configuration where the caller names none.

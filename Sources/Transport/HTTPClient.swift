@@ -93,6 +93,7 @@ package final class HTTPClient: Sendable {
     private let threads: HTTPThreads
     private let pauses: ServerPauses
     private let stallTimeout: Duration
+    private let meter: TrafficMeter?
 
     /// - Parameter now: the clock that servers' requests to be left alone are measured by.
     package convenience init(now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }) {
@@ -107,9 +108,18 @@ package final class HTTPClient: Sendable {
         self.stallTimeout = stallTimeout
         threads = HTTPThreads(count: Self.isCurlReady ? threadCount : 0)
         pauses = ServerPauses(now: now)
+        meter = nil
     }
 
-    deinit { threads.stop() }
+    private init(sharing client: HTTPClient, _ meter: TrafficMeter) {
+        threads = client.threads
+        pauses = client.pauses
+        stallTimeout = client.stallTimeout
+        self.meter = meter
+    }
+
+    /// The same client: its connections, threads, and what servers asked of it. What goes through it is counted.
+    package func metered(by meter: TrafficMeter) -> HTTPClient { HTTPClient(sharing: self, meter) }
 
     /// Makes one exchange.
     ///
@@ -131,7 +141,10 @@ package final class HTTPClient: Sendable {
         if !deadline.hasPassed {
             try pauses.check(request)
             let firstByteTimeout = max(stallTimeout, min(deadline.remaining / 2, Self.firstByteTimeoutMax))
-            let transfer = HTTPTransfer(request, firstByteTimeout: firstByteTimeout, stallTimeout: stallTimeout) {
+            meter?.countRequest()
+            let transfer = HTTPTransfer(
+                request, firstByteTimeout: firstByteTimeout, stallTimeout: stallTimeout, meter: meter
+            ) {
                 [pauses] response throws(MCFSError) in
                 pauses.note(response, to: request)
                 return try receive(response)

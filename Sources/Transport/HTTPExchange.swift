@@ -217,12 +217,14 @@ final class HTTPExchange {
             bodyBegan = bodyBegan ?? now
         }
         guard let sink else {
+            transfer.meter?.count(bytes.count)
             bodyBytes += UInt64(bytes.count)
             return collect(bytes) ? bytes.count : 0
         }
         guard transfer.enterCallback() else { return 0 }
         defer { transfer.leaveCallback() }
         if sink.isFull(whenDrained: whenDrained) { return Int(CURL_WRITEFUNC_PAUSE) }
+        transfer.meter?.count(bytes.count)
         bodyBytes += UInt64(bytes.count)
         do throws(MCFSError) {
             try sink.write(bytes)

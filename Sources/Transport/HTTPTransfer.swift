@@ -19,9 +19,14 @@ final class HTTPTransfer: Sendable {
     /// How long the server may take to begin its answer.
     let firstByteTimeout: Duration
     let stallTimeout: Duration
+    let meter: TrafficMeter?
     private let state = Guarded(State())
 
-    init(_ request: HTTPRequest, firstByteTimeout: Duration, stallTimeout: Duration, receive: @escaping Receive) {
+    init(
+        _ request: HTTPRequest, firstByteTimeout: Duration, stallTimeout: Duration, meter: TrafficMeter?,
+        receive: @escaping Receive
+    ) {
+        self.meter = meter
         self.request = request
         self.firstByteTimeout = firstByteTimeout
         self.stallTimeout = stallTimeout

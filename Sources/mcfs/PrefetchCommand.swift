@@ -14,7 +14,7 @@ struct PrefetchCommand: ParsableCommand {
     @Argument(help: "A reference, or a path below a mountpoint.")
     var target: String
 
-    @Flag(help: "Return at once; the daemon goes on. 'mcfs status' shows how far it is.")
+    @Flag(help: "Return at once; the daemon goes on. 'mcfs jobs' shows how far it is.")
     var background = false
 
     @Option(
@@ -48,7 +48,9 @@ struct PrefetchCommand: ParsableCommand {
         if output.json { return try output.line(result) }
         let what = "\(result.files) files, \(ByteSize.text(result.bytes))"
         output.text(
-            result.done ? "\(what): local after \(ByteSize.tenths(result.seconds)) s" : "\(what): being fetched")
+            result.done
+                ? "\(what): local after \(ByteSize.tenths(result.seconds)) s"
+                : "\(what): being fetched" + (result.job.map { " (job \($0))" } ?? ""))
     }
 }
 

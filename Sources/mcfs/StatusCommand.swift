@@ -56,7 +56,8 @@ enum StatusText {
         lines += cache.problems.map { "  problem  \($0)" }
         for mount in status.mounts { lines += text(mount) }
         for job in status.jobs {
-            lines.append("\(job.kind)  \(job.target)  " + ProgressDisplay.text(job.progress, base: 0, seconds: 0))
+            lines.append(
+                "job \(job.id)  \(job.kind)  \(job.target)  " + ProgressDisplay.text(job.progress, base: 0, seconds: 0))
         }
         if status.mounts.isEmpty { lines.append("nothing is mounted") }
         return lines.joined(separator: "\n")
