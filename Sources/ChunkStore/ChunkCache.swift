@@ -26,7 +26,7 @@ package final class ChunkCache: ContentSink {
     private let memory: MemoryBudget
     private let pool: BufferPool
     private let waiting = Guarded(Waiting())
-    private let queue: FetchQueue
+    private let lanes: FetchLanes
     private let flusher: Flusher
     private let recentErrors = Lock<[(message: String, at: ContinuousClock.Instant)]>([])
     private let temporaryNumber = Atomic<UInt64>(0)
@@ -38,6 +38,8 @@ package final class ChunkCache: ContentSink {
     private static let streamBytes: UInt64 = 8 << 20
     /// A stream takes as long as it takes; the transport ends one that stalls.
     private static let streamDeadline = Duration.seconds(24 * 3600)
+    /// The same error within this time is no news.
+    private static let repetitionMax = Duration.seconds(10)
     /// How long a reader waits for room on the disk before it gets its bytes from memory.
     private static let roomPatience = Duration.milliseconds(500)
 
@@ -67,7 +69,7 @@ package final class ChunkCache: ContentSink {
         flusher = Flusher(context, table)
         let link = Link()
         // The threads get at the cache through a reference that ends with it.
-        queue = FetchQueue(threads: configuration.fetchThreads) { job in link.cache?.run(job) }
+        lanes = FetchLanes(threads: configuration.fetchThreads) { job in link.cache?.run(job) }
         link.set(self)
         context.set(observer: self, table: table)
         do throws(Errno) {
@@ -120,11 +122,15 @@ package final class ChunkCache: ContentSink {
         return recentErrors.withLock { $0.filter { $0.at > limit }.map(\.message) }
     }
 
-    func note(_ error: MCFSError) {
+    /// - Returns: whether it is news: the same was not noted just before.
+    @discardableResult
+    func note(_ error: MCFSError) -> Bool {
         recentErrors.withLock { errors in
-            errors.removeAll { $0.message == error.message }
-            errors.append((error.message, ContinuousClock.now))
+            let now = ContinuousClock.now
+            let last = errors.firstIndex { $0.message == error.message }.map { errors.remove(at: $0).at }
+            errors.append((error.message, now))
             if errors.count > 16 { errors.removeFirst() }
+            return last.map { now - $0 > Self.repetitionMax } ?? true
         }
     }
 
@@ -183,7 +189,7 @@ package final class ChunkCache: ContentSink {
     package func shutDown() {
         let cancelled = MCFSError(.cancelled, "the cache is being closed")
         let now = Deadline(after: .zero)
-        for job in queue.end() { giveUp(job.pieces, cancelled, deadline: now) }
+        for job in lanes.end() { giveUp(job.pieces, cancelled, deadline: now) }
         let blobs = waiting.update { waiting in
             waiting.hasEnded = true
             return waiting.entries.values.compactMap(\.blob)
@@ -203,7 +209,7 @@ extension ChunkCache {
     /// Fetches what a waiting read lacks.
     func fetch(_ chunks: [Int], fetched: Set<Int>, of use: BlobUse, _ content: FileContent) {
         waiting.update { $0.add(use.blob) }
-        if !fetched.isEmpty { queue.promote(use.blob, fetched) }
+        if !fetched.isEmpty { lanes.promote(use.blob, fetched) }
         schedule(planner.jobs(for: chunks, of: use, content, priority: .demand))
     }
 
@@ -217,24 +223,32 @@ extension ChunkCache {
     }
 
     func schedule(_ jobs: [FetchJob]) {
-        for job in jobs where !queue.add(job) {
+        for job in jobs where !lanes.add(job) {
             let error = MCFSError(.failed, "the system gives no thread to fetch with", isTransient: true)
             giveUp(job.pieces, error, deadline: Deadline(after: .seconds(3600)))
-            job.ended?(error)
+            job.group?.ended(error, of: job.source)
         }
     }
 
     /// Makes one range request. On a thread of the queue.
     private func run(_ job: FetchJob) {
+        if job.isAbandoned {
+            let error = MCFSError(.cancelled, "the prefetch was given up", isTransient: true)
+            // Who came to wait for it meanwhile gets it.
+            giveUp(job.pieces, error, deadline: Deadline(after: .zero))
+            job.group?.ended(error, of: job.source)
+            return
+        }
         let isStream = !job.source.hasRandomAccess
         let deadline = Deadline(after: isStream ? Self.streamDeadline : configuration.readDeadline)
         // All that what comes will need, before it is asked for.
         let bytes = job.pieces.reduce(0) { $0 + $1.range.count }
-        let memory = memory.reserve(isStream ? min(bytes, Self.streamBytes) : bytes, until: deadline)
+        let memory = memory.reserve(
+            isStream ? min(bytes, Self.streamBytes) : bytes, for: job.source.origin, until: deadline)
         guard let memory else {
             let error = MCFSError(.timedOut, "too much is on its way to the disk", isTransient: true)
             giveUp(job.pieces, error, deadline: deadline)
-            job.ended?(error)
+            job.group?.ended(error, of: job.source)
             return
         }
         let isAwaited = job.priority == .demand && !isStream
@@ -249,7 +263,7 @@ extension ChunkCache {
                 open.error = open.error ?? error
                 return (open.count == 0, open.error)
             }
-            if isLast { job.ended?(error) }
+            if isLast { job.group?.ended(error, of: job.source) }
         }
         let sink = FillSink(job, pool: pool, bytesMax: isStream ? Self.streamBytes : nil) {
             [self] sink, piece, buffer in
@@ -263,6 +277,8 @@ extension ChunkCache {
             }
         }
         var failure: MCFSError?
+        let began = ContinuousClock.now
+        job.group?.began(job.source)
         do {
             try job.source.read(job.range, deadline: deadline, into: sink)
             if !sink.missing.isEmpty {
@@ -273,16 +289,21 @@ extension ChunkCache {
             // The file is there, its bytes are not any more: no reader may take that for a missing file.
             failure = error.code == .notFound ? MCFSError(.changed, error.message, cause: error) : error
         }
+        job.group?.finishedReading(job.source)
+        job.received = sink.received
+        job.duration = ContinuousClock.now - began
         counters.withLock { counters in
             counters.originBytes += sink.received
             if failure != nil { counters.originErrors += 1 }
         }
         if let failure {
-            logger.warning(
-                "a fetch failed",
-                metadata: ["source": "\(job.source.name)", "range": "\(job.range)", "error": "\(failure)"])
-            note(failure)
-            giveUp(sink.missing, failure, deadline: deadline)
+            if failure.code != .cancelled, note(failure) {
+                logger.warning(
+                    "a fetch failed",
+                    metadata: ["source": "\(job.source.name)", "range": "\(job.range)", "error": "\(failure)"])
+            }
+            // Who came to wait for what a prefetch was about to bring gets it all the same.
+            giveUp(sink.missing, failure, deadline: job.isAbandoned ? Deadline(after: .zero) : deadline)
         }
         close(failure)
     }

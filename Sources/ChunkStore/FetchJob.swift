@@ -31,18 +31,20 @@ final class FetchJob: @unchecked Sendable {
     var priority: FetchPriority
     private(set) var pieces: [FetchPiece]
     private(set) var range: ByteRange
-    /// Called once, when every piece was stored or given up. The error is why the request failed, or why a piece could not be kept.
-    let ended: (@Sendable (MCFSError?) -> Void)?
+    /// Of a prefetch.
+    let group: FetchGroup?
+    /// What the request brought, in bytes, and how long it took.
+    var received: UInt64 = 0
+    var duration = Duration.zero
 
     /// - Parameter pieces: not empty, sorted, not overlapping.
     init(
-        _ source: any ByteSource, _ pieces: [FetchPiece], priority: FetchPriority,
-        ended: (@Sendable (MCFSError?) -> Void)? = nil
+        _ source: any ByteSource, _ pieces: [FetchPiece], priority: FetchPriority, group: FetchGroup? = nil
     ) {
         self.source = source
         self.priority = priority
         self.pieces = pieces
-        self.ended = ended
+        self.group = group
         // A source that knows no ranges is read from its first byte.
         let first = source.hasRandomAccess ? pieces[0].range.lowerBound : 0
         range = ByteRange(first, pieces[pieces.count - 1].range.upperBound)
@@ -60,6 +62,22 @@ final class FetchJob: @unchecked Sendable {
             }
         }
         return bytes
+    }
+
+    /// Whether nobody wants it any more.
+    var isAbandoned: Bool { priority == .prefetch && group?.isCancelled ?? false }
+
+    /// Cuts off what lies beyond the first `bytes`, but for one piece at least. - Returns: the rest; nil where there is none.
+    func split(after bytes: UInt64) -> FetchJob? {
+        guard source.hasRandomAccess, range.count > bytes else { return nil }
+        let end = range.lowerBound.addingClamped(bytes)
+        let count = max(1, pieces.firstIndex { $0.range.upperBound > end } ?? pieces.count)
+        guard count < pieces.count else { return nil }
+        let rest = FetchJob(source, Array(pieces[count...]), priority: priority, group: group)
+        group?.add(1)
+        pieces.removeSubrange(count...)
+        range.upperBound = pieces[count - 1].range.upperBound
+        return rest
     }
 
     /// Takes over another job that continues this one.

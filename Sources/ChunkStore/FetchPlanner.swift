@@ -48,7 +48,7 @@ struct FetchPlanner: Sendable {
 
     /// Claims what is missing of `contents`, all of one source, and makes jobs of it.
     func jobs(
-        prefetching contents: [FileContent], ended: @escaping @Sendable (MCFSError?) -> Void
+        prefetching contents: [FileContent], for group: FetchGroup
     ) -> [FetchJob] {
         guard let source = contents.first?.source else { return [] }
         var pieces: [FetchPiece] = []
@@ -57,8 +57,8 @@ struct FetchPlanner: Sendable {
             pieces += use.blob.claim(0..<use.blob.grid.chunkCount, from: source).map { piece(use, $0, content.offset) }
         }
         if pieces.isEmpty { return [] }
-        guard source.hasRandomAccess else { return [FetchJob(source, pieces, priority: .prefetch, ended: ended)] }
-        return split(pieces, source, .prefetch, ended: ended)
+        guard source.hasRandomAccess else { return [FetchJob(source, pieces, priority: .prefetch, group: group)] }
+        return split(pieces, source, .prefetch, group: group)
     }
 
     private func piece(_ use: BlobUse, _ chunk: Int, _ offset: UInt64) -> FetchPiece {
@@ -104,7 +104,7 @@ struct FetchPlanner: Sendable {
     /// Cuts pieces in order into ranges of a bounded length without big holes.
     private func split(
         _ pieces: [FetchPiece], _ source: any ByteSource, _ priority: FetchPriority,
-        rangeBytesMax: UInt64 = FetchQueue.rangeBytesMax, ended: (@Sendable (MCFSError?) -> Void)? = nil
+        rangeBytesMax: UInt64 = FetchQueue.rangeBytesMax, group: FetchGroup? = nil
     ) -> [FetchJob] {
         var jobs: [FetchJob] = []
         var run: [FetchPiece] = []
@@ -117,7 +117,7 @@ struct FetchPlanner: Sendable {
                     priority == .prefetch && gap > Self.prefetchGapMax
                     && (holes + gap) * Self.prefetchGapShare > bytes - holes - gap
                 if gap > Self.gapMax || bytes > rangeBytesMax || isWasteful {
-                    jobs.append(FetchJob(source, run, priority: priority, ended: ended))
+                    jobs.append(FetchJob(source, run, priority: priority, group: group))
                     run = []
                     holes = 0
                 } else {
@@ -126,7 +126,7 @@ struct FetchPlanner: Sendable {
             }
             run.append(piece)
         }
-        if !run.isEmpty { jobs.append(FetchJob(source, run, priority: priority, ended: ended)) }
+        if !run.isEmpty { jobs.append(FetchJob(source, run, priority: priority, group: group)) }
         return jobs
     }
 }

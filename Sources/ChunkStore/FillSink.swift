@@ -15,6 +15,7 @@ final class FillSink: ByteSink, @unchecked Sendable {
     private let pool: BufferPool
     /// Of a stream.
     private let bytesMax: UInt64?
+    private let job: FetchJob
     private let backlog = Lock((bytes: UInt64(0), whenDrained: (@Sendable () -> Void)?.none))
     private let store: (FillSink, FetchPiece, MemoryBuffer) -> Void
     /// Bytes that came.
@@ -28,14 +29,19 @@ final class FillSink: ByteSink, @unchecked Sendable {
         store: @escaping (FillSink, FetchPiece, MemoryBuffer) -> Void
     ) {
         self.pool = pool
+        self.job = job
         self.bytesMax = bytesMax
         self.store = store
         pieces = job.pieces
         position = job.range.lowerBound
     }
 
+    var isAbandoned: Bool { job.isAbandoned }
+
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
+        if isAbandoned { throw MCFSError(.cancelled, "nobody wants these bytes any more", isTransient: true) }
         received += UInt64(bytes.count)
+        job.group?.receive(bytes.count)
         var rest = bytes
         while !rest.isEmpty, next < pieces.count, let piece = pieces[next] {
             if position < piece.range.lowerBound {

@@ -25,6 +25,8 @@ package final class ControlClient: Sendable {
 
     package func status() throws(MCFSError) -> Status { try get("/v1/status") }
 
+    package func jobs() throws(MCFSError) -> JobDocument { try get("/v1/jobs") }
+
     package func pins() throws(MCFSError) -> PinList { try get("/v1/pins") }
 
     /// The text of `/metrics`.

@@ -28,6 +28,8 @@ package struct MountRequest: Codable, Sendable {
     /// Absolute.
     package var mountpoint: String
     package var prefetch: PrefetchMode
+    /// The answer comes once what is to be fetched ahead is local; where that fails, nothing stays mounted. nil: false.
+    package var wait: Bool?
     package var offline: Bool
     package var allowOther: Bool
     /// Nothing can be written. With an `upper` that shows over the tree, without one nothing does.
@@ -109,13 +111,16 @@ package struct SelectionRequest: Codable, Sendable {
     package var recursive: Bool
     /// `/v1/prefetch`: answer at once, work on.
     package var background: Bool
+    /// `/v1/prefetch`: seconds without a byte after which it is given up; nil: 300.
+    package var stallSeconds: Double?
     /// `/v1/prefetch`: leave kernels away that none of these runs, as in `ViewRequest`; nil: of a mount what does not show.
     package var gpu: [String]?
 
     package init(
         target: String, include: [String] = [], exclude: [String] = [], caller: Caller, recursive: Bool = false,
-        background: Bool = false, gpu: [String]? = nil
+        background: Bool = false, stallSeconds: Double? = nil, gpu: [String]? = nil
     ) {
+        self.stallSeconds = stallSeconds
         self.target = target
         self.include = include
         self.exclude = exclude
@@ -143,6 +148,13 @@ package struct VerifyRequest: Codable, Sendable {
         self.repair = repair
         self.caller = caller
     }
+}
+
+/// `POST /v1/jobs/wait`, `DELETE /v1/jobs`.
+package struct JobRequest: Codable, Sendable {
+    package var id: Int
+
+    package init(id: Int) { self.id = id }
 }
 
 /// `POST /v1/upper/list`.

@@ -54,9 +54,12 @@ package struct PrefetchResult: Codable, Sendable {
     package var done: Bool
     package var bytes: UInt64
     package var files: Int
+    /// The job that goes on in the background.
+    package var job: Int?
     package var seconds: Double
 
-    package init(done: Bool, bytes: UInt64, files: Int, seconds: Double) {
+    package init(done: Bool, bytes: UInt64, files: Int, seconds: Double, job: Int? = nil) {
+        self.job = job
         self.done = done
         self.bytes = bytes
         self.files = files
@@ -168,6 +171,12 @@ package struct VerifyResult: Codable, Sendable {
         self.unverifiable = unverifiable
         self.findings = findings
     }
+}
+
+/// `GET /v1/jobs`, `mcfs jobs --json`.
+package struct JobDocument: Codable, Sendable {
+    package var jobs: [JobStatus]
+    package init(jobs: [JobStatus]) { self.jobs = jobs }
 }
 
 /// `GET /v1/mounts`.

@@ -62,11 +62,17 @@ package struct Unverifiable: Codable, Sendable, Equatable {
 
 /// Long work that the daemon does now.
 package struct JobStatus: Codable, Sendable {
+    /// A number that no other job of this daemon has or had.
+    package var id: Int
     package var kind: String
     package var target: String
     package var progress: Progress
+    /// Since it began.
+    package var seconds: Double
 
-    package init(kind: String, target: String, progress: Progress) {
+    package init(id: Int, kind: String, target: String, progress: Progress, seconds: Double) {
+        self.id = id
+        self.seconds = seconds
         self.kind = kind
         self.target = target
         self.progress = progress
@@ -76,7 +82,7 @@ package struct JobStatus: Codable, Sendable {
 package struct MountStatus: Codable, Sendable {
     package enum State: String, Codable, Sendable {
         case ready
-        /// The last request to an origin failed.
+        /// An origin does not answer, requests to it are repeated, or the last one failed.
         case degraded
         /// Mounted without its origins: only what is local can be read.
         case offline
@@ -162,8 +168,34 @@ package struct MountStatus: Codable, Sendable {
         package var requests: UInt64 = 0
         package var bytes: UInt64 = 0
         package var retries: UInt64 = 0
+        /// Of these, for references and trees: manifests, listings, layers that were indexed.
+        package var treeRequests: UInt64 = 0
+        package var treeBytes: UInt64 = 0
         package var errors: UInt64 = 0
         package init() {}
+    }
+
+    /// A read that waits for bytes.
+    package struct WaitingRead: Codable, Sendable {
+        /// From the mountpoint.
+        package var path: String
+        /// Who waits; nil: a process of another PID namespace.
+        package var pid: Int32?
+        package var seconds: Double
+
+        package init(path: String, pid: Int32?, seconds: Double) {
+            self.path = path
+            self.pid = pid
+            self.seconds = seconds
+        }
+
+        /// Written out because `pid` stands there as null.
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(path, forKey: .path)
+            try container.encode(pid, forKey: .pid)
+            try container.encode(seconds, forKey: .seconds)
+        }
     }
 
     package var mountpoint: String
@@ -182,13 +214,16 @@ package struct MountStatus: Codable, Sendable {
     package var problems: [String]
     /// Of a mount that is detached: processes that still have it, one for each mount namespace, and those with open files.
     package var heldBy: [Int32]?
+    /// Reads that have waited for a second and longer, longest first; at most 100.
+    package var waiting: [WaitingRead]
 
     package init(
         mountpoint: String, state: State, readOnly: Bool? = nil, upper: String?, upperBytes: UInt64?,
         references: [Reference], reads: Reads,
         origin: OriginTraffic,
-        passthrough: Bool, problems: [String], view: View = View()
+        passthrough: Bool, problems: [String], waiting: [WaitingRead] = [], view: View = View()
     ) {
+        self.waiting = waiting
         self.view = view
         self.mountpoint = mountpoint
         self.state = state
@@ -217,5 +252,6 @@ package struct MountStatus: Codable, Sendable {
         try container.encode(passthrough, forKey: .passthrough)
         try container.encode(problems, forKey: .problems)
         try container.encodeIfPresent(heldBy, forKey: .heldBy)
+        try container.encode(waiting, forKey: .waiting)
     }
 }

@@ -120,6 +120,8 @@ final class ControlServer: Sendable {
                     document: try await WorkerThread.run { () throws(MCFSError) in
                         MountList(mounts: service.status().mounts)
                     })
+            case (.GET, "/v1/jobs"):
+                return try Answer(document: service.jobList)
             case (.GET, "/v1/pins"):
                 return try Answer(document: try await WorkerThread.run { () throws(MCFSError) in try service.pins() })
             default:
@@ -152,6 +154,16 @@ final class ControlServer: Sendable {
                 let body: RemountRequest = try await decode(request)
                 return try await stream(
                     service.begin("remount", body.mountpoint) { _ throws(MCFSError) in try service.remount(body) })
+            case (.POST, "/v1/jobs/wait"):
+                let body: JobRequest = try await decode(request)
+                return try await stream(
+                    service.begin(MountService.waitKind, "\(body.id)") { job throws(MCFSError) in
+                        try service.wait(for: body, job: job)
+                    })
+            case (.DELETE, "/v1/jobs"):
+                let body: JobRequest = try await decode(request)
+                return try await stream(
+                    service.begin("cancel", "\(body.id)") { _ throws(MCFSError) in try service.cancel(body) })
             case (.POST, "/v1/ls"):
                 return try await selection(request, "ls") { body, job throws(MCFSError) in
                     try service.list(body, job: job)

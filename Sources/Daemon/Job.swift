@@ -21,10 +21,13 @@ final class Job: ProgressReporter, Sendable {
     /// `kind` of what the daemon mounts again by itself.
     static let restoring = "restore"
 
+    let id: Int
     let kind: String
     let target: String
     /// Of all that blocks for it.
     let cancellation = Cancellation()
+    private let began = ContinuousClock.now
+    private let outcome = Guarded(Result<Void, MCFSError>?.none)
     private let state = Lock(State())
     private let output: AsyncStream<Output>.Continuation
 
@@ -32,7 +35,8 @@ final class Job: ProgressReporter, Sendable {
     private static let reportInterval = Duration.milliseconds(100)
 
     /// - Parameter endsWithCaller: whether the work is given up when nobody listens any more.
-    init(kind: String, target: String, endsWithCaller: Bool, output: AsyncStream<Output>.Continuation) {
+    init(id: Int, kind: String, target: String, endsWithCaller: Bool, output: AsyncStream<Output>.Continuation) {
+        self.id = id
         self.kind = kind
         self.target = Reference.withoutPassword(target)
         self.output = output
@@ -44,7 +48,9 @@ final class Job: ProgressReporter, Sendable {
     }
 
     var status: JobStatus {
-        JobStatus(kind: kind, target: target, progress: state.withLock { $0.progress })
+        JobStatus(
+            id: id, kind: kind, target: target, progress: state.withLock { $0.progress },
+            seconds: ((ContinuousClock.now - began).inSeconds * 10).rounded() / 10)
     }
 
     var isCancelled: Bool { cancellation.isCancelled }
@@ -78,11 +84,17 @@ final class Job: ProgressReporter, Sendable {
     func list(_ entries: [ListedEntry]) { send(Event<Empty>(entries: entries)) }
 
     func finish<Value: Codable & Sendable>(_ result: Result<Value, MCFSError>) {
+        outcome.update { $0 = result.map { _ in } }
         switch result {
         case .success(let value): send(Event(result: value))
         case .failure(let error): output.yield(.failure(error))
         }
         output.finish()
+    }
+
+    /// Blocks until it has ended, or for so long. - Returns: nil where it goes on.
+    func wait(_ duration: Duration) -> Result<Void, MCFSError>? {
+        outcome.wait(until: Deadline(after: duration)) { $0 }
     }
 
     private func send<Value>(_ event: Event<Value>) {
@@ -91,13 +103,48 @@ final class Job: ProgressReporter, Sendable {
     }
 }
 
-/// The jobs that run now. Thread safe.
+/// The jobs that run now, and those that ended lately. Thread safe.
 final class JobList: Sendable {
-    private let jobs = Lock<[ObjectIdentifier: Job]>([:])
+    private struct State {
+        var number = 0
+        var running: [Int: Job] = [:]
+        /// Oldest first.
+        var ended: [Job] = []
+    }
 
-    var all: [Job] { jobs.withLock { Array($0.values) } }
-    var isEmpty: Bool { jobs.withLock { $0.isEmpty } }
+    /// Jobs that are remembered, for who comes late to wait for one.
+    private static let endedMax = 64
 
-    func add(_ job: Job) { jobs.withLock { $0[ObjectIdentifier(job)] = job } }
-    func remove(_ job: Job) { _ = jobs.withLock { $0.removeValue(forKey: ObjectIdentifier(job)) } }
+    private let state = Lock(State())
+
+    /// In the order in which they began.
+    var all: [Job] { state.withLock { $0.running.values.sorted { $0.id < $1.id } } }
+    var isEmpty: Bool { state.withLock { $0.running.isEmpty } }
+
+    func nextID() -> Int {
+        state.withLock { state in
+            state.number += 1
+            return state.number
+        }
+    }
+
+    func add(_ job: Job) { state.withLock { $0.running[job.id] = job } }
+
+    func remove(_ job: Job) {
+        // Goes outside of the lock.
+        let oldest = state.withLock { state -> Job? in
+            guard state.running.removeValue(forKey: job.id) != nil else { return nil }
+            state.ended.append(job)
+            return state.ended.count > Self.endedMax ? state.ended.removeFirst() : nil
+        }
+        withExtendedLifetime(oldest) {}
+    }
+
+    /// - Throws: `notFound`.
+    func job(_ id: Int) throws(MCFSError) -> Job {
+        guard let job = state.withLock({ state in state.running[id] ?? state.ended.last { $0.id == id } }) else {
+            throw MCFSError(.notFound, "there is no job \(id); 'mcfs jobs' lists those that run")
+        }
+        return job
+    }
 }

@@ -1,6 +1,7 @@
 internal import ChunkStore
 internal import ControlAPI
 internal import MCFSCore
+internal import Transport
 
 /// `/metrics` in Prometheus' text format 0.0.4.
 struct Metrics {
@@ -8,12 +9,15 @@ struct Metrics {
 
     private var text = ""
 
-    static func render(status: Status, statistics: CacheStatistics, uptimeSeconds: Double) -> String {
+    static func render(
+        status: Status, statistics: CacheStatistics, treeTraffic: TrafficMeter, uptimeSeconds: Double
+    ) -> String {
         var metrics = Metrics()
         metrics.add(
             MetricNames.buildInfo, .gauge, "The version that runs.", [([("version", status.version)], 1)])
         metrics.add(MetricNames.uptime, .gauge, "Seconds since the daemon started.", uptimeSeconds)
         metrics.addCache(status.cache, statistics)
+        metrics.addOrigins(statistics, treeTraffic)
         metrics.addMounts(status)
         return metrics.text
     }
@@ -25,12 +29,22 @@ struct Metrics {
         add(MetricNames.cacheHits, .counter, "Reads whose bytes were local.", Double(statistics.hits))
         add(MetricNames.cacheMisses, .counter, "Reads that waited for an origin.", Double(statistics.misses))
         add(MetricNames.cacheReadErrors, .counter, "Reads that failed.", Double(statistics.errors))
-        add(MetricNames.originRequests, .counter, "Ranges asked of origins.", Double(statistics.originRequests))
-        add(MetricNames.originReceived, .counter, "Bytes that origins sent.", Double(statistics.originBytes))
         add(MetricNames.corruptions, .counter, "Contents whose digest was wrong.", Double(statistics.corruptions))
         add(
             MetricNames.unkept, .counter, "Chunks served from memory because nothing more could be kept.",
             Double(statistics.unkept))
+    }
+
+    private mutating func addOrigins(_ statistics: CacheStatistics, _ tree: TrafficMeter) {
+        func byKind(_ content: UInt64, _ tree: UInt64) -> [([(String, String)], Double)] {
+            [([("kind", "content")], Double(content)), ([("kind", "tree")], Double(tree))]
+        }
+        add(
+            MetricNames.originRequests, .counter, "Requests made to origins, for content and for trees.",
+            byKind(statistics.originRequests, tree.requests))
+        add(
+            MetricNames.originReceived, .counter, "Bytes that origins sent, of content and for trees.",
+            byKind(statistics.originBytes, tree.bytes))
         add(
             MetricNames.originErrors, .counter, "Requests to origins that failed for good.",
             Double(statistics.originErrors))

@@ -9,6 +9,7 @@ internal import MCFSCore
 internal import MountFS
 internal import Upper
 internal import Synchronization
+internal import Transport
 
 /// One mount of this daemon.
 final class Mount: Sendable {
@@ -47,7 +48,7 @@ final class Mount: Sendable {
         self.gpuChoice = gpuChoice
         mountpoint = request.mountpoint
         self.references = references
-        traffic = OriginTraffic()
+        traffic = OriginTraffic(readDeadline: cache.configuration.readDeadline)
         merged = try MergedTree(references, offline: request.offline, traffic: traffic)
         residencies = references.map { Residency($0.tree) }
         let tree = merged.tree
@@ -143,10 +144,10 @@ final class Mount: Sendable {
 
     /// - Parameter cache: counts what is local; nil: it would be waited for.
     func status(cache: ChunkCache?) -> MountStatus {
-        let problem = traffic.problem
+        let originProblems = traffic.problems
         return MountStatus(
             mountpoint: mountpoint,
-            state: request.offline ? .offline : problem == nil ? .ready : .degraded, readOnly: isReadOnly,
+            state: request.offline ? .offline : originProblems.isEmpty ? .ready : .degraded, readOnly: isReadOnly,
             upper: fileSystem.overlay?.upper.path,
             upperBytes: fileSystem.overlay.map {
                 // What is written, not the room that is kept for what is remembered.
@@ -159,8 +160,30 @@ final class Mount: Sendable {
                     reference: loaded.text, resolved: loaded.resolution.resolved, entries: loaded.tree.count,
                     bytesTotal: residency.bytesTotal, bytesLocal: local?.bytes, unverifiable: local?.unverifiable)
             },
-            reads: reads, origin: traffic.counters, passthrough: session.withLock { $0?.isPassingThrough ?? false },
-            problems: (problem.map { [$0] } ?? []) + upperProblems, view: view)
+            reads: reads, origin: originTraffic, passthrough: session.withLock { $0?.isPassingThrough ?? false },
+            problems: originProblems + upperProblems, waiting: waiting, view: view)
+    }
+
+    /// Most reads that `status` lists.
+    private static let waitingMax = 100
+    /// Shorter waits are what every first read of a byte has.
+    private static let waitingMin = Duration.seconds(1)
+
+    private var waiting: [MountStatus.WaitingRead] {
+        let reads = session.withLock { $0 }?.waitingReads.prefix { $0.duration >= Self.waitingMin } ?? []
+        return reads.prefix(Self.waitingMax).compactMap { read in
+            guard let path = fileSystem.path(of: read.node) else { return nil }
+            return MountStatus.WaitingRead(
+                path: path.description, pid: read.thread.flatMap(Self.process(of:)),
+                seconds: (read.duration.inSeconds * 10).rounded() / 10)
+        }
+    }
+
+    /// The process that a thread belongs to.
+    private static func process(of thread: pid_t) -> pid_t? {
+        guard let status = try? SmallFile.read("/proc/\(thread)/status", bytesMax: 65_536) else { return nil }
+        let line = String(decoding: status, as: UTF8.self).split(separator: "\n").first { $0.hasPrefix("Tgid:") }
+        return line.flatMap { $0.split(whereSeparator: \.isWhitespace).last }.flatMap { pid_t($0) }
     }
 
     /// What the user should know of the upper, and of uppers that the tree is made of.
@@ -189,6 +212,15 @@ final class Mount: Sendable {
         } catch {
             throw MCFSError(localIO: "read the upper \(overlay.upper.path)", error)
         }
+    }
+
+    private var originTraffic: MountStatus.OriginTraffic {
+        var counters = traffic.counters
+        counters.treeRequests = references.clampedSum(\.traffic.requests)
+        counters.treeBytes = references.clampedSum(\.traffic.bytes)
+        counters.requests.addClamped(counters.treeRequests)
+        counters.bytes.addClamped(counters.treeBytes)
+        return counters
     }
 
     private var reads: MountStatus.Reads {

@@ -60,27 +60,43 @@ extension MountService {
 
     func prefetch(_ request: SelectionRequest, job: Job) throws(MCFSError) -> PrefetchResult {
         let started = ContinuousClock.now
+        let stallTimeout = try Self.stallTimeout(request.stallSeconds)
         let contents = try shownSelection(request, job: job).fileContents()
+        var id: Int?
         if request.background {
             // The tree is known and everything can be fetched: the rest needs no caller.
-            _ = try begin("prefetch", request.target, endsWithCaller: false) {
+            _ = try begin("prefetch", request.target, endsWithCaller: false, onStart: { id = $0.id }) {
                 [self] (job) throws(MCFSError) -> Empty in
-                try prefetch(contents, job)
+                try prefetch(contents, stallTimeout, job)
                 return Empty()
             }
         } else {
-            try prefetch(contents, job)
+            try prefetch(contents, stallTimeout, job)
             try job.checkCancellation()
         }
         let seconds = ((ContinuousClock.now - started).inSeconds * 1000).rounded() / 1000
         return PrefetchResult(
             done: !request.background, bytes: contents.clampedSum(\.size), files: contents.count,
-            seconds: seconds)
+            seconds: seconds, job: id)
+    }
+
+    /// Longest time without a byte, unless the request says otherwise.
+    private static let stallTimeout = Duration.seconds(300)
+
+    private static func stallTimeout(_ seconds: Double?) throws(MCFSError) -> Duration {
+        guard let seconds else { return stallTimeout }
+        guard seconds > 0, seconds <= 30 * 86_400 else {
+            throw MCFSError(
+                .usage, "a prefetch cannot wait \(seconds) s for a byte: give a number of seconds up to 30 days")
+        }
+        return .milliseconds(Int64(seconds * 1000))
     }
 
     /// Who asked for it may cut the power next: it is on the disk, too.
-    private func prefetch(_ contents: [FileContent], _ job: Job) throws(MCFSError) {
-        try cache.prefetch(contents, progress: job, isCancelled: { job.isCancelled })
+    private func prefetch(
+        _ contents: [FileContent], _ stallTimeout: Duration, _ job: Job
+    ) throws(MCFSError) {
+        try cache.prefetch(contents, progress: job, stallTimeout: stallTimeout, isCancelled: { job.isCancelled })
         cache.waitUntilSynced()
     }
 
@@ -111,7 +127,8 @@ extension MountService {
         var all = try mount.selection(at: .root, filter: PathFilter(include: [], exclude: []))
         all.isLeftOut = mount.kernels.useless
         let contents = all.fileContents { mode == .all || $0.size <= Self.autoPrefetchBytesMax }
-        try cache.prefetch(contents, progress: job, isCancelled: isCancelled)
+        try cache.prefetch(
+            contents, progress: job, stallTimeout: Self.stallTimeout, isCancelled: isCancelled)
     }
 
     // MARK: evict, gc

@@ -83,12 +83,14 @@ final class MountService: Sendable {
 
     /// Runs the work of one request on a thread of its own; the stream has its events.
     func begin<Value: Codable & Sendable>(
-        _ kind: String, _ target: String, endsWithCaller: Bool = true,
+        _ kind: String, _ target: String, endsWithCaller: Bool = true, onStart: (Job) -> Void = { _ in },
         _ work: @escaping @Sendable (Job) throws(MCFSError) -> Value
     ) throws(MCFSError) -> AsyncStream<Job.Output> {
         let (stream, continuation) = AsyncStream.makeStream(of: Job.Output.self)
-        let job = Job(kind: kind, target: target, endsWithCaller: endsWithCaller, output: continuation)
+        let job = Job(
+            id: jobs.nextID(), kind: kind, target: target, endsWithCaller: endsWithCaller, output: continuation)
         jobs.add(job)
+        onStart(job)
         do throws(MCFSError) {
             try WorkerThread.start { [self] in
                 let result: Result<Value, MCFSError>
@@ -173,7 +175,11 @@ final class MountService: Sendable {
                 job.warn(
                     "\(what), so all kernels show; give --gpu to say which to show, or use 'mcfs view refresh' later")
             }
-            settle(made, prefetch: request.prefetch)
+            if request.wait ?? false {
+                try settle(made, waitingFor: request.prefetch, job: job)
+            } else {
+                settle(made, prefetch: request.prefetch)
+            }
             return made
         } catch {
             mounts.giveBack(request.mountpoint)
@@ -349,6 +355,33 @@ final class MountService: Sendable {
         try mount(at: request.mountpoint).resetUpper(request)
     }
 
+    // MARK: Jobs
+
+    /// What is being done, but for those who only wait for it.
+    var jobList: JobDocument { JobDocument(jobs: jobs.all.filter { $0.kind != Self.waitKind }.map(\.status)) }
+
+    static let waitKind = "wait"
+
+    /// Waits for a job and fails as it does; its progress is the caller's.
+    func wait(for request: JobRequest, job: Job) throws(MCFSError) -> JobStatus {
+        let awaited = try jobs.job(request.id)
+        while true {
+            if let result = awaited.wait(.milliseconds(500)) {
+                try result.get()
+                return awaited.status
+            }
+            try job.checkCancellation()
+            let progress = awaited.status.progress
+            job.report(phase: progress.phase, done: progress.done, total: progress.total)
+        }
+    }
+
+    func cancel(_ request: JobRequest) throws(MCFSError) -> JobStatus {
+        let job = try jobs.job(request.id)
+        job.cancel()
+        return job.status
+    }
+
     // MARK: Status
 
     /// Waits at most a second for the count of what is local.
@@ -361,7 +394,7 @@ final class MountService: Sendable {
                 directory: configuration.cacheDirectory, bytesUsed: usage?.bytesUsed,
                 bytesMax: cache.configuration.bytesMax, bytesPinned: usage?.bytesPinned,
                 unverifiable: counted.map(unverifiable(in:)), problems: cache.problems),
-            mounts: mountStatuses(counted), jobs: jobs.all.map(\.status), version: mcfsVersion)
+            mounts: mountStatuses(counted), jobs: jobList.jobs, version: mcfsVersion)
     }
 
     private func mountStatuses(_ counted: ChunkCache?) -> [MountStatus] {
@@ -384,6 +417,7 @@ final class MountService: Sendable {
 
     func metrics() -> String {
         Metrics.render(
-            status: status(), statistics: cache.statistics, uptimeSeconds: (ContinuousClock.now - started).inSeconds)
+            status: status(), statistics: cache.statistics, treeTraffic: loader.traffic,
+            uptimeSeconds: (ContinuousClock.now - started).inSeconds)
     }
 }

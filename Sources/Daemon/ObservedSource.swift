@@ -6,9 +6,10 @@ internal import Synchronization
 final class OriginTraffic: Sendable {
     private struct State {
         var counters = MountStatus.OriginTraffic()
-        var problem: String?
         /// Sources that are being read.
         var active: [ObjectIdentifier: Active] = [:]
+        /// By origin: the last request to it failed.
+        var failures: [String: Failure] = [:]
     }
 
     private struct Active: Sendable {
@@ -20,7 +21,28 @@ final class OriginTraffic: Sendable {
         var retries: UInt64 { source.retryCount - retriesBefore }
     }
 
+    private struct Failure: Sendable {
+        var since: ContinuousClock.Instant
+        var count: UInt64
+        var message: String
+    }
+
     private let state = Lock(State())
+    /// An origin that was silent for so long is said not to answer.
+    private let patience: Duration
+    private let now: @Sendable () -> ContinuousClock.Instant
+
+    /// How long an origin may take to begin an answer before that is worth telling.
+    private static let patienceMax = Duration.seconds(10)
+
+    /// - Parameter readDeadline: of the mount's reads.
+    init(
+        readDeadline: Duration = .seconds(60),
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
+    ) {
+        patience = min(Self.patienceMax, readDeadline)
+        self.now = now
+    }
 
     var counters: MountStatus.OriginTraffic {
         state.withLock { state in
@@ -30,16 +52,30 @@ final class OriginTraffic: Sendable {
         }
     }
 
-    /// Why the last request failed, or that requests are being repeated; nil once one got through again.
-    var problem: String? {
-        state.withLock { state in
-            guard let waited = state.active.values.max(by: { $0.retries < $1.retries }), waited.retries > 0 else {
-                return state.problem
-            }
-            return
-                "\(waited.source.name) is waited for: requests failed and are made again, \(waited.retries) times so far"
+    /// What is wrong with origins, a sentence each: they do not answer, requests to them are being repeated, or the last one
+    /// failed. Empty once one got through again.
+    var problems: [String] {
+        let now = now()
+        let (active, failures) = state.withLock { ($0.active.values.map(\.source), $0.failures) }
+        var problems: [String: String] = [:]
+        let silent = active.compactMap { source in source.silence.map { (source, $0) } }
+        for (source, silence) in silent.sorted(by: { $0.1.since < $1.1.since }) where problems[source.origin] == nil {
+            let duration = now - silence.since
+            guard silence.tries > 1 || duration >= patience else { continue }
+            let place = source.origin.isEmpty ? source.name : source.origin
+            let requests = silence.tries <= 1 ? "1 request" : "\(silence.tries) requests"
+            let reason = silence.error.map { ": \($0.message)" } ?? ""
+            problems[source.origin] =
+                "\(place) has not answered for \(Self.seconds(duration)), \(requests) so far; \(source.name) is waited for\(reason)"
         }
+        for (origin, failure) in failures where problems[origin] == nil {
+            let often = failure.count == 1 ? "" : " (\(failure.count) failures in \(Self.seconds(now - failure.since)))"
+            problems[origin] = failure.message + often
+        }
+        return problems.sorted { $0.key < $1.key }.map(\.value)
     }
+
+    private static func seconds(_ duration: Duration) -> String { "\(max(0, duration.components.seconds)) s" }
 
     func began(_ source: any ByteSource) {
         state.withLock { state in
@@ -52,6 +88,7 @@ final class OriginTraffic: Sendable {
     func received(_ count: Int) { state.withLock { $0.counters.bytes += UInt64(count) } }
 
     func ended(_ source: any ByteSource, _ error: MCFSError?) {
+        let now = now()
         state.withLock { state in
             if var active = state.active[ObjectIdentifier(source)] {
                 state.counters.retries += active.retries
@@ -61,8 +98,14 @@ final class OriginTraffic: Sendable {
             }
             // Giving up is no fault of the origin.
             if let error, error.code == .cancelled { return }
-            state.problem = error?.message
-            if error != nil { state.counters.errors += 1 }
+            guard let error else {
+                state.failures[source.origin] = nil
+                return
+            }
+            state.counters.errors += 1
+            let last = state.failures[source.origin]
+            state.failures[source.origin] = Failure(
+                since: last?.since ?? now, count: (last?.count ?? 0) + 1, message: error.message)
         }
     }
 }
@@ -78,9 +121,11 @@ final class ObservedSource: ByteSource {
     }
 
     var name: String { base.name }
+    var origin: String { base.origin }
     var hasRandomAccess: Bool { base.hasRandomAccess }
     var isLocal: Bool { base.isLocal }
     var retryCount: UInt64 { base.retryCount }
+    var silence: SourceSilence? { base.silence }
 
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
         traffic.began(base)
@@ -104,6 +149,7 @@ private final class CountingSink: ByteSink {
     }
 
     func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { base.isFull(whenDrained: whenDrained) }
+    var isAbandoned: Bool { base.isAbandoned }
 
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         traffic.received(bytes.count)

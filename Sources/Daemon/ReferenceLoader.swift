@@ -22,6 +22,8 @@ struct LoadedReference: Sendable {
     var localPath: String? {
         resolution.resolved.hasPrefix("file:") ? String(resolution.resolved.dropFirst("file:".count)) : nil
     }
+    /// What it took to resolve the reference and to make its tree.
+    var traffic: TrafficMeter
 }
 
 /// Turns references into trees: from the catalog where it knows them, else from the origin.
@@ -50,19 +52,25 @@ struct ReferenceLoader: Sendable {
     /// Of all mounts.
     let layers = LayersUnderWay()
     let http: HTTPClient
+    /// Of all references, with their trees.
+    let traffic = TrafficMeter()
     let logger: Logger
     let certificatesDirectory: String?
 
     func load(_ text: String, caller: Caller, mode: Mode, job: Job) throws(MCFSError) -> LoadedReference {
         let reference = try Reference(text, relativeTo: caller.workingDirectory)
-        let origin = try origin(of: reference, caller: caller)
+        let traffic = TrafficMeter(parent: self.traffic)
+        let origin = try origin(of: reference, caller: caller, traffic)
+        // What is read of it later is content, which is counted where it is asked for.
+        defer { traffic.close() }
         let hints = hints(of: origin.reference, job)
         do throws(MCFSError) {
             let resolution = try resolve(origin, mode: mode, hints, job: job)
             try job.checkCancellation()
             let tree = try tree(of: resolution, origin: origin, mode: mode, hints, job: job)
             origin.forgetListing()
-            return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
+            return LoadedReference(
+                reference: reference, resolution: resolution, origin: origin, tree: tree, traffic: traffic)
         } catch {
             // What was given up may look as if the origin had not answered in time.
             try job.checkCancellation()
@@ -76,11 +84,14 @@ struct ReferenceLoader: Sendable {
         _ known: MountRecord.Reference, caller: Caller, offline: Bool, job: Job
     ) throws(MCFSError) -> LoadedReference {
         let reference = try Reference(known.text, relativeTo: caller.workingDirectory)
-        let origin = try origin(of: reference, caller: caller)
+        let traffic = TrafficMeter(parent: self.traffic)
+        let origin = try origin(of: reference, caller: caller, traffic)
+        defer { traffic.close() }
         let resolution = Catalog.Resolution(
             reference: origin.reference, resolved: known.resolved, treeKey: known.treeKey)
         if let tree = hints(of: origin.reference, job).tree(known.treeKey) {
-            return LoadedReference(reference: reference, resolution: resolution, origin: origin, tree: tree)
+            return LoadedReference(
+                reference: reference, resolution: resolution, origin: origin, tree: tree, traffic: traffic)
         }
         let subdirectory = reference.subdirectory.isRoot ? "" : "\(reference.subdirectory)="
         return try load(subdirectory + known.resolved, caller: caller, mode: offline ? .offline : .online, job: job)
@@ -88,14 +99,14 @@ struct ReferenceLoader: Sendable {
 
     /// Asks nothing of the network.
     func origin(_ text: String, caller: Caller) throws(MCFSError) -> any Origin {
-        try origin(of: Reference(text, relativeTo: caller.workingDirectory), caller: caller)
+        try origin(of: Reference(text, relativeTo: caller.workingDirectory), caller: caller, traffic)
     }
 
     /// As `LoadedReference.text`. Asks nothing of the network.
     func text(of text: String, caller: Caller) throws(MCFSError) -> String {
         let reference = try Reference(text, relativeTo: caller.workingDirectory)
         let subdirectory = reference.subdirectory.isRoot ? "" : "\(reference.subdirectory)="
-        return subdirectory + (try origin(of: reference, caller: caller)).reference
+        return subdirectory + (try origin(of: reference, caller: caller, traffic)).reference
     }
 
     /// What the origin says of a reference before any of its tree is read; empty where it does not answer.
@@ -109,8 +120,10 @@ struct ReferenceLoader: Sendable {
         }
     }
 
-    private func origin(of reference: Reference, caller: Caller) throws(MCFSError) -> any Origin {
-        try reference.origin(environment: environment(of: caller), http: http, logger: logger)
+    private func origin(
+        of reference: Reference, caller: Caller, _ traffic: TrafficMeter
+    ) throws(MCFSError) -> any Origin {
+        try reference.origin(environment: environment(of: caller), http: http.metered(by: traffic), logger: logger)
     }
 
     /// The caller's variables; the registry mirrors of the daemon's configuration where the caller names none.

@@ -30,6 +30,22 @@ package final class MountSession: Sendable {
         package init() {}
     }
 
+    /// A read of the mount that waits for bytes.
+    package struct WaitingRead: Sendable {
+        package var node: Node
+        /// nil where it is in another PID namespace.
+        package var thread: Int32?
+        package var duration: Duration
+    }
+
+    /// Reads that wait for bytes now, longest first.
+    package var waitingReads: [WaitingRead] {
+        let now = ContinuousClock.now
+        return context.pending.reads.map { read in
+            WaitingRead(node: read.node, thread: read.thread > 0 ? read.thread : nil, duration: now - read.began)
+        }
+    }
+
     /// KiB that the kernel reads ahead of a sequential reader, and around a page fault: enough for requests of 1 MiB to
     /// overlap, not so much that a fault in a mapped file pulls in far more than it needs.
     static let readAheadKibibytes = 2048

@@ -184,7 +184,7 @@ enum Operations {
             let answer = try context.fileSystem.read(node, handle: handle, offset: offset, count: count) {
                 // A second waiter for one read would be one that never comes to its reply.
                 if let waiter { return waiter }
-                let made = context.pending.add(reply.take()!)
+                let made = context.pending.add(reply.take()!, reading: node)
                 waiter = made
                 return made
             }

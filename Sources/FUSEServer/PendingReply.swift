@@ -2,6 +2,7 @@ internal import CFUSE
 internal import ChunkStore
 internal import Glibc
 internal import MCFSCore
+internal import MountFS
 internal import Synchronization
 
 /// A read that waits for a fetch: owns its `Reply` and gives it up once, to whoever comes first: the fetch, the death of
@@ -21,11 +22,15 @@ final class PendingReply: ReadWaiter {
     let number: UInt64
     /// The thread that waits; 0 where it is in another PID namespace.
     let thread: pid_t
+    /// The file of a read; nil for what waits for something else.
+    let node: Node?
+    let began = ContinuousClock.now
     private let state = Lock(State())
     private let replies: PendingReplies
 
-    fileprivate init(number: UInt64, thread: pid_t, replies: PendingReplies) {
+    fileprivate init(number: UInt64, thread: pid_t, node: Node?, replies: PendingReplies) {
         self.number = number
+        self.node = node
         self.thread = thread
         self.replies = replies
     }
@@ -35,10 +40,10 @@ final class PendingReply: ReadWaiter {
         switch consume result {
         case .success(let region):
             let count = region.count
-            if let error = reply.send(region) { replies.failed(error) } else { replies.succeeded(count) }
+            if let error = reply.send(region) { replies.failed(error, node) } else { replies.succeeded(count) }
         case .failure(let error):
             reply.fail(error)
-            replies.failed(error)
+            replies.failed(error, node)
         }
         replies.settle(number)
     }
@@ -90,7 +95,7 @@ final class PendingReplies: Sendable {
     /// Hears how pending reads ended.
     struct Observer: Sendable {
         var succeeded: @Sendable (_ bytes: Int) -> Void
-        var failed: @Sendable (MCFSError) -> Void
+        var failed: @Sendable (MCFSError, Node?) -> Void
         var interrupted: @Sendable () -> Void
     }
 
@@ -114,10 +119,12 @@ final class PendingReplies: Sendable {
     }
 
     /// Makes a waiter of a request that could not be answered at once.
-    func add(_ reply: consuming Reply) -> PendingReply {
+    ///
+    /// - Parameter node: the file that is read.
+    func add(_ reply: consuming Reply, reading node: Node? = nil) -> PendingReply {
         let thread = fuse_req_ctx(reply.request)?.pointee.pid ?? 0
         let (waiter, closedErrno) = table.withLock { table in
-            let waiter = PendingReply(number: table.next, thread: thread, replies: self)
+            let waiter = PendingReply(number: table.next, thread: thread, node: node, replies: self)
             table.next += 1
             table.waiting[waiter.number] = waiter
             return (waiter, table.closedErrno)
@@ -157,6 +164,13 @@ final class PendingReplies: Sendable {
         _ = drained.wait { _ in table.withLock { $0.waiting.isEmpty } ? true : nil }
     }
 
+    /// Reads that wait, longest first.
+    var reads: [(node: Node, thread: pid_t, began: ContinuousClock.Instant)] {
+        table.withLock { $0.waiting.values.map { ($0.node, $0.thread, $0.began) } }
+            .compactMap { node, thread, began in node.map { ($0, thread, began) } }
+            .sorted { $0.2 < $1.2 }
+    }
+
     var count: Int { table.withLock { $0.waiting.count } }
 
     fileprivate func settle(_ number: UInt64) {
@@ -167,6 +181,6 @@ final class PendingReplies: Sendable {
     }
 
     fileprivate func succeeded(_ bytes: Int) { observer.succeeded(bytes) }
-    fileprivate func failed(_ error: MCFSError) { observer.failed(error) }
+    fileprivate func failed(_ error: MCFSError, _ node: Node?) { observer.failed(error, node) }
     fileprivate func interrupted() { observer.interrupted() }
 }

@@ -45,9 +45,9 @@ final class ServingContext: Sendable {
         pending = PendingReplies(
             observer: PendingReplies.Observer(
                 succeeded: { fileSystem.readSucceeded(bytes: $0) },
-                failed: { error in
+                failed: { error, node in
                     fileSystem.readFailed()
-                    Self.log(error, operation: "read", node: nil, to: logger)
+                    Self.log(error, operation: "read", node: node?.number, of: fileSystem, to: logger)
                 },
                 interrupted: {}), lookout: lookout)
     }
@@ -263,17 +263,23 @@ final class ServingContext: Sendable {
 
     /// A request that failed; said once, where it is answered.
     func report(_ error: MCFSError, operation: String, node: UInt64) {
-        Self.log(error, operation: operation, node: node, to: logger)
+        Self.log(error, operation: operation, node: node, of: fileSystem, to: logger)
     }
 
-    private static func log(_ error: MCFSError, operation: String, node: UInt64?, to logger: Logger) {
+    private static func log(
+        _ error: MCFSError, operation: String, node: UInt64?, of fileSystem: MountFS, to logger: Logger
+    ) {
         var metadata: Logger.Metadata = [
             "op": "\(operation)", "code": "\(error.code.rawValue)", "errno": "\(Errno(rawValue: error.code.errno))",
             "error": "\(error)",
         ]
-        if let node { metadata["ino"] = "\(node)" }
         // Who unmounts knows; who asks for a name that is not there does too.
         let level: Logger.Level = error.code == .cancelled || error.code == .notFound ? .debug : .warning
+        guard level >= logger.logLevel else { return }
+        if let node {
+            metadata["ino"] = "\(node)"
+            if let path = fileSystem.path(of: Node(number: node)) { metadata["path"] = "\(path)" }
+        }
         logger.log(level: level, "a request of the mount failed", metadata: metadata)
     }
 }

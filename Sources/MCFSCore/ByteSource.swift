@@ -8,10 +8,15 @@ package protocol ByteSink: AnyObject, Sendable {
     /// thread, when it may come. A source asks before each write and waits in its own way; never called concurrently
     /// with `write`. A sink in front of another passes the question on.
     func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool
+
+    /// Whether nobody wants the bytes any more: a source asks before it tries again. A sink in front of another passes the
+    /// question on.
+    var isAbandoned: Bool { get }
 }
 
 extension ByteSink {
     package func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { false }
+    package var isAbandoned: Bool { false }
 
     /// Blocks while the sink is full: for sources that deliver on the thread that asked.
     ///
@@ -38,6 +43,10 @@ package protocol ByteSource: AnyObject, Sendable {
     /// What messages and logs call it. Never holds a secret.
     var name: String { get }
 
+    /// What is asked for the bytes: host and port of a server. Sources of the same origin are slow, or do not answer, together.
+    /// Empty: this machine.
+    var origin: String { get }
+
     /// Whether any range can be asked for. A source that cannot is read from its first byte to its last, once, filling
     /// whatever is missing on the way.
     var hasRandomAccess: Bool { get }
@@ -47,6 +56,9 @@ package protocol ByteSource: AnyObject, Sendable {
 
     /// How many requests were repeated so far.
     var retryCount: UInt64 { get }
+
+    /// Since when it is read without a byte; nil where nobody reads it.
+    var silence: SourceSilence? { get }
 
     /// Delivers exactly the bytes of `range` to `sink` and returns, on the calling thread, which it may block until
     /// `deadline`.
@@ -58,7 +70,25 @@ package protocol ByteSource: AnyObject, Sendable {
 
 extension ByteSource {
     package var isLocal: Bool { false }
+    package var origin: String { "" }
     package var retryCount: UInt64 { 0 }
+    package var silence: SourceSilence? { nil }
+}
+
+/// A wait for an origin.
+package struct SourceSilence: Sendable {
+    /// When the last byte came, or the first one was asked for.
+    package var since: ContinuousClock.Instant
+    /// Requests since then.
+    package var tries: Int
+    /// What became of the last of them that ended.
+    package var error: MCFSError?
+
+    package init(since: ContinuousClock.Instant, tries: Int, error: MCFSError?) {
+        self.since = since
+        self.tries = tries
+        self.error = error
+    }
 }
 
 /// Knows which presented files lie where in a source, so that a range fetched for one fills the others.

@@ -28,7 +28,7 @@ package struct Deadline: Sendable {
         Guarded(()).wait(until: earlier(Deadline(after: duration))) { _ in Never?.none }
     }
 
-    private var isCancelled: Bool { cancellation?.isCancelled == true }
+    package var isCancelled: Bool { cancellation?.isCancelled == true }
 
     /// The earlier instant, and the cancellation of this one, or, where it has none, of the other.
     package func earlier(_ other: Deadline) -> Deadline {

@@ -165,6 +165,11 @@ package final class MountFS: Sendable {
     package func readFailed() { counters.failed() }
     package var reads: ReadStatistics { counters.snapshot }
 
+    /// Where the tree has a file; nil for one that it does not have.
+    package func path(of node: Node) -> TreePath? {
+        node.entry(count: tree.count).map { tree.path(of: $0) }
+    }
+
     /// Files that are open now.
     package var openFileCount: Int { openFiles.count }
 

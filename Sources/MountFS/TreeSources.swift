@@ -121,7 +121,9 @@ private final class TreeSource: ByteSource {
     var name: String { base?.name ?? "source \(number)" }
     var hasRandomAccess: Bool { base?.hasRandomAccess ?? true }
     var isLocal: Bool { base?.isLocal ?? false }
+    var origin: String { base?.origin ?? "" }
     var retryCount: UInt64 { base?.retryCount ?? 0 }
+    var silence: SourceSilence? { base?.silence }
 
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
         try sources.base(number).read(range, deadline: deadline, into: sink)

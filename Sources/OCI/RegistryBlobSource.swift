@@ -26,6 +26,7 @@ final class RegistryBlobSource: ByteSource {
     }
 
     var name: String { "blob \(digest) of \(client.name)" }
+    var origin: String { client.image.host }
     var hasRandomAccess: Bool { true }
 
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
@@ -102,6 +103,7 @@ private final class PassingSink: ByteSink {
     var isTouched: Bool { touched.load(ordering: .relaxed) }
 
     func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { base.isFull(whenDrained: whenDrained) }
+    var isAbandoned: Bool { base.isAbandoned }
 
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         touched.store(true, ordering: .relaxed)

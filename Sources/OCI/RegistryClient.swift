@@ -137,19 +137,14 @@ package final class RegistryClient: ImageStore {
     private func retrying<Value>(
         _ deadline: Deadline, _ body: () throws(MCFSError) -> Value
     ) throws(MCFSError) -> Value {
-        var delay = retries.firstDelay
-        var attempt = 1
-        while true {
-            do throws(MCFSError) {
-                return try body()
-            } catch {
-                let wait = max(delay, error.retryAfter ?? .zero)
-                guard error.isTransient, attempt < retries.attemptsMax, wait < deadline.remaining else { throw error }
+        var policy = RetryPolicy()
+        policy.firstDelay = retries.firstDelay
+        policy.triesMax = retries.attemptsMax
+        policy.sleep = retries.sleep
+        return try policy.retrying(
+            until: deadline,
+            onRetry: { error in
                 logger.debug("a request is repeated", metadata: ["image": "\(name)", "error": "\(error)"])
-                retries.sleep(wait)
-            }
-            delay = delay * 2
-            attempt += 1
-        }
+            }, body)
     }
 }

@@ -76,32 +76,59 @@ package struct HTTPResponse: Sendable {
 ///
 /// Thread safe. `perform` blocks the calling thread, never longer than its deadline. HTTP/1.1 only; proxies are those
 /// of the process environment. A connection must stand within 5 s, and a transfer that brings less than 1 KiB/s for
-/// 15 s is ended, except on a Unix socket, where only the deadline counts. A transfer whose sink is full is paused: it
-/// holds up no other one and does not count as stalled.
+/// 15 s is ended; before it has begun to bring bytes, after half of the time that is left (15 to 60 s). On a Unix socket only the
+/// deadline counts. A transfer whose sink is full is paused: it holds up no other one and does not count as stalled.
 package final class HTTPClient: Sendable {
     /// Longest body that is collected in memory, in bytes: manifests, listings, error texts.
     package static let collectedBodyBytesMax = 64 << 20
 
+    /// Longest that the first byte of an answer is waited for: a cache that first fetches the whole from its upstream sends
+    /// nothing until then.
+    private static let firstByteTimeoutMax = Duration.seconds(60)
     /// Each loop decrypts and copies on one core.
     private static let threadCount = 2
     /// Curl's global state is made once per process; it has no end.
     private static let isCurlReady = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
 
     private let threads: HTTPThreads
+    private let pauses: ServerPauses
+    private let stallTimeout: Duration
+    private let meter: TrafficMeter?
 
-    package convenience init() { self.init(threadCount: Self.threadCount) }
+    /// - Parameter now: the clock that servers' requests to be left alone are measured by.
+    package convenience init(now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }) {
+        self.init(threadCount: Self.threadCount, now: now)
+    }
 
-    init(threadCount: Int) { threads = HTTPThreads(count: Self.isCurlReady ? threadCount : 0) }
+    /// - Parameter stallTimeout: after which a transfer that stands still is ended, in whole seconds.
+    init(
+        threadCount: Int, stallTimeout: Duration = HTTPExchange.stallTimeout,
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
+    ) {
+        self.stallTimeout = stallTimeout
+        threads = HTTPThreads(count: Self.isCurlReady ? threadCount : 0)
+        pauses = ServerPauses(now: now)
+        meter = nil
+    }
 
-    deinit { threads.stop() }
+    private init(sharing client: HTTPClient, _ meter: TrafficMeter) {
+        threads = client.threads
+        pauses = client.pauses
+        stallTimeout = client.stallTimeout
+        self.meter = meter
+    }
+
+    /// The same client: its connections, threads, and what servers asked of it. What goes through it is counted.
+    package func metered(by meter: TrafficMeter) -> HTTPClient { HTTPClient(sharing: self, meter) }
 
     /// Makes one exchange.
     ///
     /// `receive` is called once when the final header is in, on a thread of the client. It returns the sink that takes
     /// the body, or nil to have it collected in `HTTPResponse.body` (at most `collectedBodyBytesMax`); throwing ends the exchange.
     /// Neither is called after `perform` ended.
-    /// - Throws: `originUnavailable` (transient) where no complete answer came: refused, reset, cut short, stalled;
-    ///   `timedOut` at the deadline; what `receive` or the sink threw. A status of 4xx or 5xx is not an error here.
+    /// - Throws: `originUnavailable` (transient) where no complete answer came: refused, reset, cut short, stalled, and,
+    ///   with `retryAfter`, where the server asked to be left alone and is not asked; `timedOut` at the deadline; what
+    ///   `receive` or the sink threw. A status of 4xx or 5xx is not an error here.
     package func perform(
         _ request: HTTPRequest, deadline: Deadline,
         receive: @escaping @Sendable (HTTPResponse) throws(MCFSError) -> (any ByteSink)? = { _ throws(MCFSError) in nil
@@ -112,7 +139,16 @@ package final class HTTPClient: Sendable {
                 .failed, "cannot ask \(request.endpoint): no thread or memory for HTTP transfers", isTransient: true)
         }
         if !deadline.hasPassed {
-            let transfer = HTTPTransfer(request, receive: receive)
+            try pauses.check(request)
+            let firstByteTimeout = max(stallTimeout, min(deadline.remaining / 2, Self.firstByteTimeoutMax))
+            meter?.countRequest()
+            let transfer = HTTPTransfer(
+                request, firstByteTimeout: firstByteTimeout, stallTimeout: stallTimeout, meter: meter
+            ) {
+                [pauses] response throws(MCFSError) in
+                pauses.note(response, to: request)
+                return try receive(response)
+            }
             loop.submit(transfer)
             if let outcome = transfer.wait(until: deadline) { return try outcome.get() }
             loop.abandon(transfer)

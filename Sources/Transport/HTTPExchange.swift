@@ -16,6 +16,9 @@ final class HTTPExchange {
     private var isHeadComplete = false
     private var sink: (any ByteSink)?
     private var bodyBytes: UInt64 = 0
+    private var stallTimeout: Duration
+    /// When the first bytes of the body came.
+    private var bodyBegan: ContinuousClock.Instant?
     /// What ended the transfer on our side.
     private var failure: MCFSError?
 
@@ -23,6 +26,8 @@ final class HTTPExchange {
     private static let headBytesMax = 1 << 20
     static let connectTimeout = Duration.seconds(5)
     static let stallTimeout = Duration.seconds(15)
+    /// Curl's speed is that of the last 5 s: until then it knows a transfer that began late as one that stands still.
+    private static let speedWindow = Duration.seconds(6)
     /// Bytes per second below which a transfer counts as stalled.
     static let stallRate = 1024
 
@@ -30,6 +35,7 @@ final class HTTPExchange {
     /// that was full takes more.
     init(_ transfer: HTTPTransfer, easy: UnsafeMutableRawPointer, whenDrained: @escaping @Sendable () -> Void) {
         self.transfer = transfer
+        stallTimeout = transfer.stallTimeout
         self.whenDrained = whenDrained
         self.easy = easy
         errorText = .allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -62,8 +68,13 @@ final class HTTPExchange {
         } else {
             // A local peer may think as long as it likes: there, only the deadline counts.
             mcfs_setopt_long(easy, CURLOPT_LOW_SPEED_LIMIT, Self.stallRate)
-            mcfs_setopt_long(easy, CURLOPT_LOW_SPEED_TIME, Int(Self.stallTimeout.components.seconds))
+            setStallTimeout(transfer.firstByteTimeout)
         }
+    }
+
+    private func setStallTimeout(_ timeout: Duration) {
+        stallTimeout = timeout
+        mcfs_setopt_long(easy, CURLOPT_LOW_SPEED_TIME, Int(timeout.components.seconds))
     }
 
     private func setCommonOptions() {
@@ -200,13 +211,20 @@ final class HTTPExchange {
     /// - Returns: the number of bytes; 0 to end the transfer; or curl's word for keeping the bytes and asking nothing more
     ///   of the connection until `resume`.
     private func takeBody(_ bytes: UnsafeRawBufferPointer) -> Int {
+        if stallTimeout > transfer.stallTimeout, transfer.request.unixSocket == nil {
+            let now = ContinuousClock.now
+            if now - (bodyBegan ?? now) > Self.speedWindow { setStallTimeout(transfer.stallTimeout) }
+            bodyBegan = bodyBegan ?? now
+        }
         guard let sink else {
+            transfer.meter?.count(bytes.count)
             bodyBytes += UInt64(bytes.count)
             return collect(bytes) ? bytes.count : 0
         }
         guard transfer.enterCallback() else { return 0 }
         defer { transfer.leaveCallback() }
         if sink.isFull(whenDrained: whenDrained) { return Int(CURL_WRITEFUNC_PAUSE) }
+        transfer.meter?.count(bytes.count)
         bodyBytes += UInt64(bytes.count)
         do throws(MCFSError) {
             try sink.write(bytes)
@@ -244,8 +262,9 @@ final class HTTPExchange {
         if result == CURLE_OK, isHeadComplete { return .success(response) }
         let length = response["Content-Length"].flatMap { UInt64($0) }
         return .failure(
-            HTTPFailure(easy: easy, endpoint: endpoint, curlText: String(cString: errorText)).error(
-                result, received: isHeadComplete ? (bodyBytes, length) : nil))
+            HTTPFailure(
+                easy: easy, endpoint: endpoint, curlText: String(cString: errorText), stallTimeout: stallTimeout
+            ).error(result, received: isHeadComplete ? (bodyBytes, length) : nil))
     }
 }
 

@@ -7,6 +7,7 @@ struct HTTPFailure {
     let easy: UnsafeMutableRawPointer
     let endpoint: String
     let curlText: String
+    let stallTimeout: Duration
 
     /// `received`: bytes of the body and what `Content-Length` said; nil where not even the head came.
     func error(_ result: CURLcode, received: (bytes: UInt64, of: UInt64?)?) -> MCFSError {
@@ -22,7 +23,9 @@ struct HTTPFailure {
         case CURLE_OPERATION_TIMEDOUT:
             return transient(
                 isConnected
-                    ? "\(endpoint) sent less than \(HTTPExchange.stallRate) bytes a second for \(HTTPExchange.stallTimeout.components.seconds) s"
+                    ? received == nil
+                        ? "\(endpoint) did not answer for \(stallTimeout.components.seconds) s"
+                        : "\(endpoint) sent less than \(HTTPExchange.stallRate) bytes a second for \(stallTimeout.components.seconds) s"
                     : "cannot connect to \(endpoint): no answer in \(HTTPExchange.connectTimeout.components.seconds) s")
         case CURLE_PARTIAL_FILE, CURLE_RECV_ERROR, CURLE_SEND_ERROR, CURLE_GOT_NOTHING, CURLE_SSL_CONNECT_ERROR:
             return interrupted(result, received)

@@ -199,8 +199,8 @@ final class HTTPThreads: Sendable {
         }
     }
 
-    /// Also for one of these threads: the last reference to a client may go in a callback.
-    func stop() {
+    // Also by one of these threads: the last reference to a client may go in a callback.
+    deinit {
         let running = running.withLock { running in
             defer { running = [] }
             return running

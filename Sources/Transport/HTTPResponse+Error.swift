@@ -20,13 +20,26 @@ extension HTTPResponse {
         }
     }
 
-    /// `Retry-After`, given in seconds or as a date (against the answer's own `Date`); at most a day.
+    /// How long the server asks to be left alone, at most a day: `Retry-After`, given in seconds or as a date (against the
+    /// answer's own `Date`); S3's `x-amz-retry-after`, in milliseconds; of an error the `t` of
+    /// `RateLimit: "resolvers";r=0;t=SECONDS` and one more, since it is rounded.
     package var retryAfter: Duration? {
-        guard let text = self["Retry-After"] else { return nil }
+        if let milliseconds = self["x-amz-retry-after"].flatMap({ Int64($0) }), milliseconds >= 0 {
+            return .milliseconds(min(milliseconds, 86_400_000))
+        }
+        guard let text = self["Retry-After"] else { return status >= 400 ? rateLimitReset : nil }
         if let seconds = Int64(text), seconds >= 0 { return .seconds(min(seconds, 86_400)) }
         guard let date = HTTPDate.parse(text) else { return nil }
         let now = self["Date"].flatMap { HTTPDate.parse($0) } ?? HTTPDate.now
         return .seconds(min(max(0, date - now), 86_400))
+    }
+
+    private var rateLimitReset: Duration? {
+        for field in (self["RateLimit"] ?? "").split(whereSeparator: { ";, ".contains($0) }) {
+            guard field.hasPrefix("t="), let seconds = UInt32(field.dropFirst(2)) else { continue }
+            return .seconds(min(Int64(seconds), 86_400) + 1)
+        }
+        return nil
     }
 
     /// A server's short text without anything that may be a secret; nil for a page, binary data, or nothing.

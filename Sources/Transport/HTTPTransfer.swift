@@ -16,10 +16,20 @@ final class HTTPTransfer: Sendable {
 
     let request: HTTPRequest
     let receive: Receive
+    /// How long the server may take to begin its answer.
+    let firstByteTimeout: Duration
+    let stallTimeout: Duration
+    let meter: TrafficMeter?
     private let state = Guarded(State())
 
-    init(_ request: HTTPRequest, receive: @escaping Receive) {
+    init(
+        _ request: HTTPRequest, firstByteTimeout: Duration, stallTimeout: Duration, meter: TrafficMeter?,
+        receive: @escaping Receive
+    ) {
+        self.meter = meter
         self.request = request
+        self.firstByteTimeout = firstByteTimeout
+        self.stallTimeout = stallTimeout
         self.receive = receive
     }
 

@@ -45,6 +45,7 @@ final class RangeSlice: ByteSink, @unchecked Sendable {
     }
 
     func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { sink.isFull(whenDrained: whenDrained) }
+    var isAbandoned: Bool { sink.isAbandoned }
 
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         guard let body else { return try keep(bytes) }

@@ -1,4 +1,3 @@
-internal import Glibc
 package import MCFSCore
 
 /// How long to wait between tries, and how: values, so that tests need no real time.
@@ -6,14 +5,13 @@ package struct RetryPolicy: Sendable {
     /// Upper bound of the first wait; it doubles from try to try that brings nothing.
     package var firstDelay: Duration = .milliseconds(100)
     package var delayMax: Duration = .seconds(5)
+    /// Longest that a source is read without a byte, whatever the deadline: a stream has one of hours.
+    package var patience: Duration = .seconds(300)
+    /// Most tries of `retrying`.
+    package var triesMax = Int.max
     package var now: @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
-    /// Blocks the calling thread.
-    package var sleep: @Sendable (Duration) -> Void = { duration in
-        let (seconds, attoseconds) = duration.components
-        var rest = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
-        var left = timespec()
-        while nanosleep(&rest, &left) == -1, errno == EINTR { rest = left }
-    }
+    /// Blocks the calling thread; nil: until the time is over, or the work is given up.
+    package var sleep: (@Sendable (Duration) -> Void)?
     /// From 0 up to, not including, 1.
     package var random: @Sendable () -> Double = { Double.random(in: 0..<1) }
 
@@ -21,9 +19,10 @@ package struct RetryPolicy: Sendable {
 
     /// Calls `body` again after transient errors, until the deadline leaves no time for another try.
     ///
+    /// - Parameter onRetry: called before each wait with the error that made it necessary.
     /// - Throws: the last error, with how long was tried; one that is not transient at once.
     package func retrying<Value>(
-        until deadline: Deadline, _ body: () throws(MCFSError) -> Value
+        until deadline: Deadline, onRetry: (MCFSError) -> Void = { _ in }, _ body: () throws(MCFSError) -> Value
     ) throws(MCFSError) -> Value {
         let start = now()
         var failures = 0
@@ -34,12 +33,17 @@ package struct RetryPolicy: Sendable {
                 guard error.isTransient else { throw error }
                 failures += 1
                 let delay = delay(failures: failures, retryAfter: error.retryAfter)
-                guard now() + delay < deadline.instant else {
+                guard failures < triesMax, !deadline.isCancelled, now() + delay < deadline.instant else {
                     throw error.exhausted(tries: failures, after: now() - start)
                 }
-                sleep(delay)
+                onRetry(error)
+                wait(delay, deadline)
             }
         }
+    }
+
+    func wait(_ delay: Duration, _ deadline: Deadline) {
+        if let sleep { sleep(delay) } else { deadline.sleep(delay) }
     }
 
     /// The wait before the next try: full jitter, which spreads clients that failed together. An origin that named a
@@ -53,8 +57,9 @@ package struct RetryPolicy: Sendable {
 }
 
 extension MCFSError {
-    /// The same error, saying how long was tried.
+    /// The same error, saying how long was tried. One of the first try, which says itself when to come again, is as it was.
     func exhausted(tries: Int, after duration: Duration) -> MCFSError {
+        if tries == 1, retryAfter != nil { return self }
         var error = self
         let tenths = (duration.milliseconds + 50) / 100
         error.message +=

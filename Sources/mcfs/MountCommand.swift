@@ -42,6 +42,9 @@ struct MountCommand: ParsableCommand {
     @Option(help: "Fetch ahead of reads: none, auto (files of up to 1 MiB), or all.")
     var prefetch: PrefetchMode = .none
 
+    @Flag(help: "Return once what --prefetch asks for is local; where that fails, nothing stays mounted.")
+    var wait = false
+
     @Option(
         help: ArgumentHelp(
             "Which path engines find in a cache's own lists of its files: auto (the mountpoint), none (as they are stored), or the directory where they see the mount.",
@@ -81,6 +84,7 @@ struct MountCommand: ParsableCommand {
         if rebase != "auto", rebase != "none", !rebase.hasPrefix("/") {
             throw ValidationError("--rebase needs auto, none or an absolute path.")
         }
+        if wait, prefetch == .none { throw ValidationError("--wait needs --prefetch all, or auto.") }
         if let readDeadline, !(readDeadline > 0) {
             throw ValidationError("--read-deadline needs a number of seconds above 0.")
         }
@@ -136,12 +140,14 @@ struct MountCommand: ParsableCommand {
         view.gpu = choice.specs ?? ["auto"]
         view.rebase = rebase
         view.slim = slim
-        return MountRequest(
+        var request = MountRequest(
             references: Array(places.dropLast()),
             mountpoint: UserPath.canonical(places[places.count - 1], relativeTo: caller.workingDirectory),
             prefetch: prefetch, offline: offline, allowOther: allowOther,
             readOnly: readOnly, upper: upper.map { UserPath.canonical($0, relativeTo: caller.workingDirectory) },
             fsname: fsname, kernelOptions: kernelOption, view: view, caller: caller)
+        request.wait = wait
+        return request
     }
 
     private func print(_ status: MountStatus) throws(MCFSError) {

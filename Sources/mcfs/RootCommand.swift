@@ -14,7 +14,8 @@ struct RootCommand: ParsableCommand {
             CommandGroup(
                 name: "Mounts:",
                 subcommands: [
-                    MountCommand.self, UmountCommand.self, StatusCommand.self, ListCommand.self, UpperCommand.self,
+                    MountCommand.self, UmountCommand.self, StatusCommand.self, JobsCommand.self, ListCommand.self,
+                    UpperCommand.self,
                 ]),
             CommandGroup(
                 name: "Kernels:",

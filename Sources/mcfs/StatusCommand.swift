@@ -59,7 +59,8 @@ enum StatusText {
         lines += cache.problems.map { "  problem  \($0)" }
         for mount in status.mounts { lines += text(mount) }
         for job in status.jobs {
-            lines.append("\(job.kind)  \(job.target)  " + ProgressDisplay.text(job.progress, base: 0, seconds: 0))
+            lines.append(
+                "job \(job.id)  \(job.kind)  \(job.target)  " + ProgressDisplay.text(job.progress, base: 0, seconds: 0))
         }
         if status.mounts.isEmpty { lines.append("nothing is mounted") }
         return lines.joined(separator: "\n")
@@ -89,6 +90,9 @@ enum StatusText {
         if view.undecided > 0 { text += ", \(view.undecided) not judged yet" }
         return text + ", \(view.kernelHits) hits, \(view.kernelMisses) misses"
     }
+
+    /// Most waiting reads of a mount that are shown.
+    private static let waitingMax = 5
 
     private static func text(_ mount: MountStatus) -> [String] {
         var lines = ["", "\(mount.mountpoint)  \(mount.state.rawValue)\(mount.readOnly ? ", read-only" : "")"]
@@ -122,6 +126,13 @@ enum StatusText {
             "  origin  \(origin.requests) requests, \(ByteSize.text(origin.bytes))\(origin.errors > 0 ? ", \(origin.errors) failed" : "")"
         )
         lines += mount.problems.map { "  problem  \($0)" }
+        for read in mount.waiting.prefix(Self.waitingMax) {
+            let who = read.pid.map { ", process \($0)" } ?? ""
+            lines.append("  waiting  \(read.path)  for \(ProgressDisplay.duration(read.seconds))\(who)")
+        }
+        if mount.waiting.count > Self.waitingMax {
+            lines.append("  waiting  \(mount.waiting.count - Self.waitingMax) more reads")
+        }
         return lines
     }
 }

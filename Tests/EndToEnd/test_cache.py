@@ -141,7 +141,7 @@ def test_the_socket_answers_health_metrics_and_status(mcfs, files):
     assert mount["upper"] == mountpoint and mount["readOnly"] is False and mount["passthrough"] is True
     assert mount["upperBytes"] == 0
     assert set(mount["reads"]) == {"count", "bytes", "hits", "misses", "errors"}
-    assert set(mount["origin"]) == {"requests", "bytes", "retries", "errors"}
+    assert set(mount["origin"]) == {"requests", "bytes", "retries", "errors", "treeRequests", "treeBytes"}
 
 
 def test_every_entry_tells_where_it_comes_from(mcfs, files):

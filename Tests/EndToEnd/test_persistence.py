@@ -134,7 +134,8 @@ def test_two_mounts_share_every_byte(mcfs, remote):
     trees.compare(folder, first, modes=False, times=False)
     proxy.fault({"kind": "status", "status": 404})
     trees.compare(folder, second, modes=False, times=False)
-    assert [mount["origin"]["requests"] for mount in mcfs.status()["mounts"] if mount["mountpoint"] == second] == [0]
+    [origin] = [mount["origin"] for mount in mcfs.status()["mounts"] if mount["mountpoint"] == second]
+    assert origin["requests"] == origin["treeRequests"]
 
 
 def test_foreground_serves_until_it_is_told_to_end(mcfs, remote):

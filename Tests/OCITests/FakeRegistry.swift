@@ -89,10 +89,16 @@ func makeClient(
     _ image: String, environment: [String: String] = [:], slept: @escaping @Sendable (Duration) -> Void = { _ in }
 ) throws -> RegistryClient {
     var retries = RegistryClient.Retries()
-    retries.sleep = slept
+    let time = Log<Duration>()
+    retries.sleep = {
+        slept($0)
+        time.append($0)
+    }
     let variables = ["HOME": "/nonexistent", "MCFS_CERTS_DIR": "/nonexistent"].merging(environment) { $1 }
     return try RegistryClient(
-        ImageReference(image), environment: Environment(variables), http: HTTPClient(), logger: Logger(label: "test"),
+        ImageReference(image), environment: Environment(variables),
+        // The client's time passes with the waits.
+        http: HTTPClient { ContinuousClock.now + time.all.reduce(.zero, +) }, logger: Logger(label: "test"),
         retries: retries)
 }
 

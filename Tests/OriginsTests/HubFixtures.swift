@@ -73,7 +73,12 @@ final class ScriptedHub: Sendable {
         _ variables: [String: String] = ["HF_TOKEN": "hf_secret"], pauses: Pauses = Pauses()
     ) throws -> HubClient {
         let environment = Environment(["HF_ENDPOINT": hub.url, "HOME": "/nonexistent"].merging(variables) { $1 })
-        return try HubClient(environment: environment, http: HTTPClient(), pause: { pauses.add($0) })
+        var retries = HubClient.standardRetries
+        retries.sleep = { pauses.add($0) }
+        retries.random = { 0 }
+        // The client's time passes with the waits.
+        return try HubClient(
+            environment: environment, http: HTTPClient { ContinuousClock.now + pauses.sum }, retries: retries)
     }
 
     func origin(
@@ -99,6 +104,7 @@ final class Pauses: Sendable {
     private let collected = Lock<[Duration]>([])
     func add(_ duration: Duration) { collected.withLock { $0.append(duration) } }
     var all: [Duration] { collected.withLock { $0 } }
+    var sum: Duration { all.reduce(.zero, +) }
 }
 
 final class HubSink: ByteSink {

@@ -196,6 +196,6 @@ struct HubAnswerTests {
         ] as [([(String, String)], Int64?)])
     func waits(headers: [(String, String)], seconds: Int64?) {
         let response = HTTPResponse(status: 429, headers: headers.map { (name: $0.0, value: $0.1) })
-        #expect(HubRefusal.wait(response) == seconds.map { .seconds($0) })
+        #expect(response.retryAfter == seconds.map { .seconds($0) })
     }
 }

@@ -26,14 +26,16 @@ package final class MemorySource: ByteSource {
     }
 
     package let name = "memory"
+    package let origin: String
     package let hasRandomAccess: Bool
     package let bytes: [UInt8]
     private let state = Guarded(State())
     /// Bytes of one `write` to the sink.
     private let pieceBytes: Int
 
-    package init(_ bytes: [UInt8], hasRandomAccess: Bool = true, pieceBytes: Int = 3) {
+    package init(_ bytes: [UInt8], hasRandomAccess: Bool = true, pieceBytes: Int = 3, origin: String = "") {
         self.bytes = bytes
+        self.origin = origin
         self.hasRandomAccess = hasRandomAccess
         self.pieceBytes = pieceBytes
     }

@@ -3,7 +3,8 @@ import MCFSCore
 import MCFSTestSupport
 import Synchronization
 import Testing
-import Transport
+
+@testable import Transport
 
 @Suite("HTTPClient", .timeLimit(.minutes(5)))
 struct HTTPClientTests {
@@ -172,6 +173,58 @@ struct HTTPClientTests {
         #expect(error?.code == .timedOut)
         #expect(ContinuousClock.now - start < .milliseconds(600))
         #expect(ContinuousClock.now - start >= .milliseconds(100))
+    }
+
+    @Test(
+        "a server that asks to be left alone is asked by nobody until then",
+        arguments: [
+            (429, "Retry-After", "300"), (503, "Retry-After", "300"), (503, "x-amz-retry-after", "300000"),
+            (429, "RateLimit", "\"resolvers\";r=0;t=299"),
+        ])
+    func leftAlone(status: Int, name: String, value: String) throws {
+        let passed = Lock(Duration.zero)
+        let client = HTTPClient { ContinuousClock.now + passed.withLock { $0 } }
+        let limited = try ScriptedServer { _ in .init(status, headers: [(name, value)]) }
+        let other = try ScriptedServer { _ in .init() }
+        #expect(try client.perform(HTTPRequest("GET", limited.url + "/a"), deadline: .soon).status == status)
+        let error = failure { () throws(MCFSError) in
+            _ = try client.perform(HTTPRequest("GET", limited.url + "/b"), deadline: .soon)
+        }
+        #expect(error?.code == .originUnavailable && error?.isTransient == true)
+        #expect(error.flatMap(\.retryAfter).map { $0 <= .seconds(300) && $0 > .seconds(200) } == true)
+        #expect(error?.message.contains("HTTP \(status) and asked for no requests before") == true)
+        #expect(limited.requests.count == 1)
+        // Others are, and whom the limit does not concern may ask.
+        #expect(try client.perform(HTTPRequest("GET", other.url), deadline: .soon).status == 200)
+        let signed = HTTPRequest("GET", limited.url, headers: [("Authorization", "Bearer other")])
+        #expect(try client.perform(signed, deadline: .soon).status == status)
+        passed.withLock { $0 = .seconds(301) }
+        _ = try client.perform(HTTPRequest("GET", limited.url + "/b"), deadline: .soon)
+        #expect(limited.requests.count == 3)
+    }
+
+    @Test("a server that begins late is waited for, and one that does not go on is given up")
+    func late() throws {
+        let client = HTTPClient(threadCount: 1, stallTimeout: .seconds(1))
+        let server = try ScriptedServer { request in
+            if request.path == "/stall" { return .init(body: pattern(1000), delivery: .stall(after: 500)) }
+            usleep(2_500_000)
+            return .init(body: pattern(1000))
+        }
+        #expect(try client.perform(HTTPRequest("GET", server.url), deadline: .soon).body == pattern(1000))
+        let error = failure { () throws(MCFSError) in
+            _ = try client.perform(HTTPRequest("GET", server.url + "/stall"), deadline: Deadline(after: .seconds(4)))
+        }
+        #expect(error?.code == .originUnavailable && error?.message.contains("bytes a second for") == true)
+    }
+
+    @Test(
+        "an error without a time is no request to be left alone, and neither is an answer that fits",
+        arguments: [503, 200])
+    func notLeftAlone(status: Int) throws {
+        let server = try ScriptedServer { _ in .init(status, headers: status == 200 ? [("Retry-After", "300")] : []) }
+        for _ in 0..<2 { _ = try client.perform(HTTPRequest("GET", server.url), deadline: .soon) }
+        #expect(server.requests.count == 2)
     }
 
     @Test("a deadline that has passed asks nothing")

@@ -93,6 +93,57 @@ struct RetryingSourceTests {
         #expect(time.slept == milliseconds.map { .milliseconds($0) })
     }
 
+    @Test("a read without a byte ends after five minutes, whatever its deadline; one that brings some goes on")
+    func patience() {
+        let silent = FailingSource(Array(repeating: (0, transient), count: 1000))
+        let error = read(silent, within: .seconds(36_000)).error
+        #expect(error?.message.hasPrefix("reset (given up after 29") == true, "\(error?.message ?? "")")
+        let byte: [FailingSource.Step] = Array(repeating: (0, transient), count: 40) + [(1, transient)]
+        let slow = FailingSource((0..<99).flatMap { _ in byte })
+        #expect(read(slow, within: .seconds(36_000)).error == nil)
+    }
+
+    @Test("nobody who gave up is asked for again")
+    func abandoned() {
+        final class AbandonedSink: ByteSink {
+            let isAbandoned = true
+            func write(_ bytes: UnsafeRawBufferPointer) {}
+        }
+        let source = FailingSource([(0, transient), (0, transient)])
+        let retrying = RetryingSource(source, policy: time.policy())
+        let error = failure { () throws(MCFSError) in
+            try retrying.read(ByteRange(0, 10), deadline: Deadline(time.now + .seconds(60)), into: AbandonedSink())
+        }
+        #expect(error?.code == .cancelled)
+        #expect(source.ranges.count == 1)
+    }
+
+    @Test("it says since when no byte came, how often it tried, and what became of it")
+    func silence() {
+        let seen = Lock<[SourceSilence]>([])
+        let source = FailingSource([(0, transient), (5, transient), (0, transient)])
+        let holder = Lock<RetryingSource?>(nil)
+        var policy = time.policy()
+        let sleep = policy.sleep
+        policy.sleep = { duration in
+            if let silence = holder.withLock({ $0?.silence }) { seen.withLock { $0.append(silence) } }
+            sleep(duration)
+        }
+        let retrying = RetryingSource(source, policy: policy)
+        holder.withLock { $0 = retrying }
+        let start = time.now
+        let error = failure { () throws(MCFSError) in
+            try retrying.read(ByteRange(0, 10), deadline: Deadline(start + .seconds(60)), into: CollectingSink())
+        }
+        holder.withLock { $0 = nil }
+        #expect(error == nil)
+        let silences = seen.withLock { $0 }
+        #expect(silences.map(\.tries) == [1, 0, 1])
+        #expect(silences.map { $0.since > start } == [false, true, true])
+        #expect(silences.allSatisfy { $0.error?.message == "reset" })
+        #expect(retrying.silence == nil)
+    }
+
     @Test("no jitter at all is no wait")
     func zeroJitter() {
         let source = FailingSource([(0, transient)])
@@ -116,7 +167,7 @@ struct RetryingSourceTests {
         ])
         let error = read(source).error
         #expect(error?.code == .originUnavailable)
-        #expect(error?.message == "slow down (given up after 0.0 s and 1 try)")
+        #expect(error?.message == "slow down")
         #expect(time.slept == [])
     }
 

@@ -19,9 +19,10 @@ extension Mount {
 
     func endReadingKernels() { isReadingKernels.update { $0 = false } }
 
-    /// Blocks until nobody reads them, or for as long as that.
-    func waitForKernels(_ patience: Duration) {
-        isReadingKernels.wait(until: Deadline(after: patience)) { isReading in isReading ? nil : true }
+    /// Blocks until nobody reads them, or for as long as that. - Returns: whether nobody does.
+    @discardableResult
+    func waitForKernels(_ patience: Duration) -> Bool {
+        isReadingKernels.wait(until: Deadline(after: patience)) { isReading in isReading ? nil : true } ?? false
     }
 
     /// Judges by what is known, reads the rest, and judges again as it comes. Blocks.

@@ -26,6 +26,26 @@ extension MountService {
         if 1...Self.fewKernels ~= undescribed { mount.waitForKernels(Self.mountPatience) }
     }
 
+    /// The same where whoever mounts waits for what is fetched ahead: if that fails, the mount goes.
+    func settle(_ mount: Mount, waitingFor mode: PrefetchMode, job: Job) throws(MCFSError) {
+        settle(mount, prefetch: .none)
+        do throws(MCFSError) {
+            while !mount.waitForKernels(.milliseconds(500)) { try job.checkCancellation() }
+            try prefetch(mount, mode: mode, job: job) { job.isCancelled }
+            cache.waitUntilSynced()
+            try job.checkCancellation()
+        } catch {
+            do throws(MCFSError) {
+                try unmount(UnmountRequest(mountpoint: mount.mountpoint, force: true))
+            } catch {
+                logger.warning(
+                    "a mount whose prefetch failed could not be taken away",
+                    metadata: ["mountpoint": "\(mount.mountpoint)", "reason": "\(error.message)"])
+            }
+            throw error
+        }
+    }
+
     /// Reads what the kernels of a mount need, in a job. Nobody else reads them: see `Mount.beginReadingKernels`.
     private func describe(_ mount: Mount, prefetch mode: PrefetchMode) {
         let work: @Sendable (Job) throws(MCFSError) -> Empty = { [self] job throws(MCFSError) in

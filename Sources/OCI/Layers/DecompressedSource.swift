@@ -24,6 +24,9 @@ package final class DecompressedSource: ByteSource {
     }
 
     package var name: String { base.name }
+    package var origin: String { base.origin }
+    package var retryCount: UInt64 { base.retryCount }
+    package var silence: SourceSilence? { base.silence }
     package var hasRandomAccess: Bool { false }
 
     /// Streams the layer from its first byte and stops when the range is delivered.

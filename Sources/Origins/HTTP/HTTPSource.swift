@@ -7,6 +7,7 @@ internal import Transport
 final class HTTPSource: ByteSource {
     let name: String
     let hasRandomAccess: Bool
+    var origin: String { start.authority }
     private let fetcher: HTTPFetcher
     private let start: HTTPLocation
     private let size: UInt64
@@ -90,6 +91,7 @@ final class HashingSink: ByteSink, @unchecked Sendable {
     init(_ base: any ByteSink) { self.base = base }
 
     func isFull(whenDrained: @escaping @Sendable () -> Void) -> Bool { base.isFull(whenDrained: whenDrained) }
+    var isAbandoned: Bool { base.isAbandoned }
 
     func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         hash.update(bufferPointer: bytes)

@@ -1,4 +1,3 @@
-internal import Glibc
 internal import MCFSCore
 internal import Transport
 
@@ -21,12 +20,19 @@ final class HubClient: Sendable {
     /// The endpoint's scheme, host and port.
     let origin: String
     private let isOffline: Bool
-    private let pause: @Sendable (Duration) -> Void
+    private let retries: RetryPolicy
 
-    /// - Parameter pause: waits between two attempts.
+    /// How requests of the API are repeated, unless a test waits for nothing.
+    static var standardRetries: RetryPolicy {
+        var policy = RetryPolicy()
+        policy.firstDelay = .milliseconds(500)
+        policy.triesMax = attemptsMax
+        return policy
+    }
+
     /// - Throws: `configuration` where `HF_ENDPOINT` is no URL.
     init(
-        environment: Environment, http: HTTPClient, pause: @escaping @Sendable (Duration) -> Void = HubClient.sleep
+        environment: Environment, http: HTTPClient, retries: RetryPolicy = HubClient.standardRetries
     ) throws(MCFSError) {
         var endpoint = environment["HF_ENDPOINT"] ?? "https://huggingface.co"
         while endpoint.hasSuffix("/") { endpoint.removeLast() }
@@ -36,12 +42,10 @@ final class HubClient: Sendable {
         self.endpoint = address.target == "/" ? address.origin : address.text
         self.origin = address.origin
         self.http = http
-        self.pause = pause
+        self.retries = retries
         token = HubToken(environment)
         isOffline = environment.isHubSwitchOn("HF_HUB_OFFLINE") || environment.isHubSwitchOn("TRANSFORMERS_OFFLINE")
     }
-
-    private static func sleep(_ duration: Duration) { usleep(UInt32(clamping: duration.milliseconds * 1000)) }
 
     /// - Throws: `originUnavailable` where the user has forbidden the network.
     func checkOnline(_ operation: String) throws(MCFSError) {
@@ -85,16 +89,8 @@ final class HubClient: Sendable {
         _ path: String, _ refusal: HubRefusal, deadline: Deadline, bodyBytesMax: Int = HTTPClient.collectedBodyBytesMax
     ) throws(MCFSError) -> HTTPResponse {
         try checkOnline(refusal.operation)
-        var attempt = 1
-        while true {
-            do throws(MCFSError) {
-                return try getOnce(path, refusal, bodyBytesMax, deadline: deadline)
-            } catch {
-                let wait = error.retryAfter ?? .milliseconds(250 << attempt)
-                guard error.isTransient, attempt < Self.attemptsMax, wait < deadline.remaining else { throw error }
-                attempt += 1
-                pause(wait)
-            }
+        return try retries.retrying(until: deadline) { () throws(MCFSError) in
+            try getOnce(path, refusal, bodyBytesMax, deadline: deadline)
         }
     }
 

@@ -67,6 +67,7 @@ final class HubFileSource: ByteSource {
     }
 
     var name: String { file.description }
+    var origin: String { HTTPRequest("GET", client.origin).endpoint }
     var hasRandomAccess: Bool { true }
 
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
@@ -223,7 +224,7 @@ final class HubFileSource: ByteSource {
         default:
             return MCFSError(
                 .originUnavailable, "\(who) answers HTTP \(status); try again later", isTransient: true,
-                retryAfter: response.flatMap(HubRefusal.wait))
+                retryAfter: response.flatMap(\.retryAfter))
         }
     }
 }

@@ -58,11 +58,11 @@ struct HubRefusal {
                 .originUnavailable,
                 "the Hub limits the rate of requests"
                     + (hasToken ? "; try again later" : "; try again later, or set HF_TOKEN for a higher limit"),
-                isTransient: true, retryAfter: Self.wait(response))
+                isTransient: true, retryAfter: response.retryAfter)
         case (408, _), (500..., _):
             return failure(
                 .originUnavailable, "the Hub answered HTTP \(response.status); try again later", isTransient: true,
-                retryAfter: Self.wait(response))
+                retryAfter: response.retryAfter)
         default:
             return failure(
                 .originUnavailable, "the Hub answered HTTP \(response.status), which is not expected; check HF_ENDPOINT"
@@ -74,15 +74,5 @@ struct HubRefusal {
         _ code: MCFSError.Code, _ why: String, isTransient: Bool = false, retryAfter: Duration? = nil
     ) -> MCFSError {
         MCFSError(code, "cannot \(operation): \(why)", isTransient: isTransient, retryAfter: retryAfter)
-    }
-
-    /// `Retry-After`, else the `t` of `RateLimit: "resolvers";r=0;t=SECONDS` and one more, since it is rounded.
-    static func wait(_ response: HTTPResponse) -> Duration? {
-        if let duration = response.retryAfter { return duration }
-        for field in (response["RateLimit"] ?? "").split(whereSeparator: { ";, ".contains($0) }) {
-            guard field.hasPrefix("t="), let seconds = UInt32(field.dropFirst(2)) else { continue }
-            return .seconds(min(Int64(seconds), 86_400) + 1)
-        }
-        return nil
     }
 }

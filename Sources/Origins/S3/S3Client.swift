@@ -50,7 +50,7 @@ final class S3Client: Sendable {
         var query = "?encoding-type=url&list-type=2&max-keys=\(count)&prefix=\(AWSSigner.encoded(prefix.utf8))"
         if let token { query = "?continuation-token=\(AWSSigner.encoded(token.utf8))&" + query.dropFirst() }
         let action = "list s3://\(bucket)/\(prefix)"
-        let body = try repeating(deadline: deadline) { () throws(MCFSError) in
+        let body = try retries.retrying(until: deadline) { () throws(MCFSError) in
             let limit = Deadline(after: Self.pageSeconds).earlier(deadline)
             return try exchange(action, key: nil, query: query, headers: [], deadline: limit) {
                 [http] request throws(MCFSError) in
@@ -171,20 +171,11 @@ final class S3Client: Sendable {
             || amazon.contains { host.hasSuffix($0) && service.hasSuffix($0) }
     }
 
-    /// Repeats a small request while its error is transient: full jitter below 0.1 s · 2ⁿ, at most 5 s, or what the
-    /// server asks for.
-    private func repeating<Value>(
-        deadline: Deadline, _ body: () throws(MCFSError) -> Value
-    ) throws(MCFSError) -> Value {
-        var attempt = 0
-        while true {
-            do throws(MCFSError) { return try body() } catch {
-                attempt += 1
-                let bound = min(Duration.milliseconds(100 << attempt), .seconds(5))
-                let wait = error.retryAfter ?? bound * Double.random(in: 0...1)
-                guard error.isTransient, attempt < Self.pageAttempts, wait < deadline.remaining else { throw error }
-                pause(wait)
-            }
-        }
+    /// How a small request is repeated.
+    private var retries: RetryPolicy {
+        var policy = RetryPolicy()
+        policy.triesMax = Self.pageAttempts
+        policy.sleep = pause
+        return policy
     }
 }

@@ -23,11 +23,7 @@ struct S3Error: Sendable {
         self.region = region.flatMap { Self.isRegion($0) ? $0 : nil }
         date = response["Date"].flatMap { HTTPDate.parse($0) }
         location = response["Location"]
-        if let milliseconds = response["x-amz-retry-after"].flatMap({ Int($0) }), (0...600_000).contains(milliseconds) {
-            retryAfter = .milliseconds(milliseconds)
-        } else {
-            retryAfter = response.retryAfter
-        }
+        retryAfter = response.retryAfter
     }
 
     /// What a region may be called: it becomes part of a host name.

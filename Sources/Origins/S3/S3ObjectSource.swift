@@ -1,5 +1,6 @@
 internal import MCFSCore
 internal import Synchronization
+internal import Transport
 
 /// One object at the version that was listed.
 final class S3ObjectSource: ByteSource {
@@ -15,6 +16,10 @@ final class S3ObjectSource: ByteSource {
         name = "s3://\(client.bucket)/\(String(decoding: object.key, as: UTF8.self))"
     }
 
+    /// The bucket's endpoint.
+    var origin: String {
+        HTTPRequest("GET", client.configuration.url(bucket: client.bucket, key: nil, region: client.region)).endpoint
+    }
     var hasRandomAccess: Bool { true }
 
     func read(_ range: ByteRange, deadline: Deadline, into sink: any ByteSink) throws(MCFSError) {
