@@ -29,7 +29,7 @@ struct PrefetchCommand: ParsableCommand {
             if output.json, let progress = event.progress { try? output.line(progress) }
         }
         if output.json { return try output.line(result) }
-        let what = "\(result.files) files, \(ByteSize.text(result.bytes))"
+        let what = "\(count(result.files, "file")), \(ByteSize.text(result.bytes))"
         output.text(
             result.done ? "\(what): local after \(ByteSize.tenths(result.seconds)) s" : "\(what): being fetched")
     }

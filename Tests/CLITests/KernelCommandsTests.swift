@@ -118,6 +118,13 @@ import Testing
         #expect(throws: MCFSError.self) { try CacheImageDescription(folder: empty.path, root: "/c") }
     }
 
+    @Test("one of a thing is not called many")
+    func plurals() {
+        #expect(count(0, "file") == "0 files" && count(1, "file") == "1 file" && count(2, "file") == "2 files")
+        #expect(count(1, "entry", plural: "entries") == "1 entry")
+        #expect(count(2, "entry", plural: "entries") == "2 entries")
+    }
+
     @Test("the commands for kernels stand in the help, in a group of their own")
     func help() {
         let help = RootCommand.helpMessage(columns: 120)
