@@ -1,6 +1,7 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
+import GPUCompat
 import Inventory
 import KernelCaches
 import MCFSCore
@@ -116,6 +117,17 @@ import Testing
         #expect(lines.count == 5 + image.labels.count)
         let empty = TemporaryDirectory()
         #expect(throws: MCFSError.self) { try CacheImageDescription(folder: empty.path, root: "/c") }
+    }
+
+    @Test("--arch takes what --gpu takes: targets, and products for their architecture")
+    func architectures() throws {
+        for (text, target) in [("sm_90", "sm_90"), ("90", "sm_90"), ("H100", "sm_90"), ("MI300X", "gfx942")] {
+            for filter in [
+                try PruneCommand.parse(["--arch", text]).options.filter,
+                try KernelListCommand.parse(["--arch", text]).options.filter,
+            ] { #expect(filter.arch == Architecture(target), "\(text)") }
+        }
+        #expect(throws: (any Error).self) { try PruneCommand.parse(["--arch", "H1000"]) }
     }
 
     @Test("one of a thing is not called many")

@@ -136,8 +136,11 @@ def test_filters_and_orders(mcfs, cache):
         ("list", "--older-than", "2w", "--younger-than", "1d"), ("list", "--hits-below", "2", "--hits-above", "2"),
         ("prune", "--ir-only", "--full"), ("prune", "--deduplicate", "--incompatible"), ("prune", "--gpu", "sm_90"),
         ("prune", "oci://host/image:tag"), ("prune", "--incompatible", "--gpu", "Voodoo", cache), ("list", "--hits-below", "-1"),
+        ("list", "--arch", "Voodoo"), ("prune", "--arch", "H1000", cache),
     ]:
         mcfs.run(*arguments, code=mcfs_helper.USAGE)
+    mcfs.run("index", cache)
+    assert kernels(mcfs, "--arch", "H100") == kernels(mcfs, "--arch", "sm_90") != []
 
 
 def test_again_only_what_changed_is_read_and_what_is_gone_disappears(mcfs, cache):

@@ -232,7 +232,7 @@ import Testing
         }
         #expect(try reason(.intermediates) == "no hit needs its IR")
         #expect(
-            try reason(.full, of: .all, KernelFilter(name: "k*", arch: "sm_90", olderThan: Age("30d"), hitsBelow: 1))
+            try reason(.full, of: .all, KernelFilter(name: "k*", arch: Architecture("sm_90"), olderThan: Age("30d"), hitsBelow: 1))
                 == "whole kernels were asked for, its name fits k*, built for 90, changed 5w ago, 0 hits")
         #expect(
             try reason(.full, of: .foreign(GPUSpec.gpus(from: ["sm_80"])))?.contains("built for sm_90") ?? false)
