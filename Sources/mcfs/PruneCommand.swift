@@ -66,7 +66,11 @@ struct PruneCommand: ParsableCommand {
         if dryRun || plan.items.isEmpty {
             return try output.result(PruneResult(plan, dryRun: dryRun), text: Self.text(plan))
         }
-        if !yes { try confirm(plan) }
+        if !yes {
+            try Confirmation.ask(
+                "\(Self.what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes))",
+                for: "prune removes kernels")
+        }
         let display = ProgressDisplay(output)
         let report = Pruner(plan).run { done in
             display.show(Progress(phase: "pruning", done: done, total: plan.bytes))
@@ -111,16 +115,6 @@ struct PruneCommand: ParsableCommand {
             let now = UserPath.canonical(root, relativeTo: "/")
             if now != root { common.output.warn("\(root) is \(now) now and is passed over; name it to prune it") }
             return now == root
-        }
-    }
-
-    private func confirm(_ plan: PrunePlan) throws(MCFSError) {
-        Output.standardError(
-            "About to \(Self.what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes)). Continue? [y/N] "
-        )
-        let answer = readLine() ?? ""
-        guard ["y", "yes"].contains(answer.lowercased()) else {
-            throw MCFSError(.cancelled, "nothing was removed; with -y nothing is asked")
         }
     }
 

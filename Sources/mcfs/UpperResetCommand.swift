@@ -1,7 +1,6 @@
 internal import ArgumentParser
 internal import ControlAPI
 internal import Daemon
-internal import Glibc
 internal import MCFSCore
 
 struct UpperResetCommand: ParsableCommand {
@@ -39,7 +38,11 @@ struct UpperResetCommand: ParsableCommand {
         }
         if all && !yes {
             let would = try call(dryRun: true)
-            if would.files + would.folders > 0 { try confirm(would) }
+            if would.files + would.folders > 0 {
+                try Confirmation.ask(
+                    "remove \(count(would.files, "file")) with \(ByteSize.text(would.bytes)) from the upper, and what is remembered there",
+                    for: "--all removes what was written")
+            }
         }
         let done = try call(dryRun: false)
         try output.result(done, text: Self.text(done))
@@ -53,19 +56,6 @@ struct UpperResetCommand: ParsableCommand {
             return String(path.dropFirst(start.count))
         }
         throw MCFSError(.usage, "\(path) is not in \(mountpoint)")
-    }
-
-    private func confirm(_ would: UpperReset) throws(MCFSError) {
-        guard isatty(0) == 1 else {
-            throw MCFSError(.usage, "--all removes what was written; without a terminal to ask at it needs -y")
-        }
-        Output.standardError(
-            "About to remove \(count(would.files, "file")) with \(ByteSize.text(would.bytes)) from the upper, and what is remembered there. Continue? [y/N] "
-        )
-        let answer = readLine() ?? ""
-        guard ["y", "yes"].contains(answer.lowercased()) else {
-            throw MCFSError(.cancelled, "nothing was removed; with -y nothing is asked")
-        }
     }
 
     private static func text(_ done: UpperReset) -> String {

@@ -21,6 +21,7 @@ import mcfs as mcfs_helper
 from servers.registry import run
 from test_triton_versions import each_version, run_triton, TARGETS
 from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
+from test_upper import on_terminal
 from test_upper_clients import compile_kernels  # noqa: F401  (a fixture)
 
 FIXTURE = os.path.join(mcfs_helper.ROOT, "Tests/Fixtures/triton-cache")
@@ -215,12 +216,14 @@ def test_prune_removes_what_no_engine_needs(mcfs, cache):
     before = files(cache)
     plan = mcfs.run("prune", cache, "--dry-run", json=True).json
     assert plan["dryRun"] and plan["extent"] == "ir" and len(plan["kernels"]) == 12 and files(cache) == before
-    for answer in ("", "n\n", "no\n", "yes please\n"):
-        refused = mcfs.run("prune", cache, input=answer, code=mcfs_helper.FAILED)
-        assert "12 kernels" in refused.stderr and "KiB" in refused.stderr and files(cache) == before
+    # As every command that asks.
+    mcfs.run("prune", cache, input="y\n", code=mcfs_helper.USAGE)
+    for answer in (b"\n", b"yes please\n"):
+        code, said = on_terminal(mcfs.command("prune", cache), answer, mcfs.environment)
+        assert code == mcfs_helper.FAILED and "12 kernels" in said and "KiB" in said and files(cache) == before
     ages = {kernel["path"]: kernel["modified"] for kernel in kernels(mcfs)}
-    result = mcfs.run("prune", cache, input="y\n")
-    assert "pruned 12 kernels" in result.stdout
+    code, said = on_terminal(mcfs.command("prune", cache), b"y\n", mcfs.environment)
+    assert code == 0 and "pruned 12 kernels" in said
     check_entries(cache, 12)
     assert set(before) - set(files(cache)) == set(filter(is_ir, before))
     assert {kernel["path"]: kernel["modified"] for kernel in kernels(mcfs)} == ages
