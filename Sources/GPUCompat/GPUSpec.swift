@@ -16,17 +16,23 @@ package enum GPUSpec {
         return gpus
     }
 
+    /// What `text` names, as a target or as a product. Generic ones, for which kernels are built, are among them.
+    ///
+    /// - Throws: `usage` for a name that is not known.
+    package static func architecture(named text: String) throws(MCFSError) -> Architecture {
+        try named(String(text[...].trimmed)).architecture
+    }
+
+    private static func named(_ text: String) throws(MCFSError) -> (name: String, architecture: Architecture) {
+        if let architecture = Architecture(text) { return (text, architecture) }
+        if let product = Product.named(text) { return (product.name, product.architecture) }
+        let near = Product.near(text)
+        let hint = near.isEmpty ? "" : "; near to it: \(near.joined(separator: ", "))"
+        throw MCFSError(.usage, "\"\(text.asName)\" is no GPU that mcfs knows; \(accepted)\(hint)")
+    }
+
     private static func gpu(_ text: String, index: Int) throws(MCFSError) -> GPU {
-        var name = text
-        var architecture = Architecture(text)
-        if architecture == nil, let product = Product.named(text) {
-            (name, architecture) = (product.name, product.architecture)
-        }
-        guard let architecture else {
-            let near = Product.near(text)
-            let hint = near.isEmpty ? "" : "; near to it: \(near.joined(separator: ", "))"
-            throw MCFSError(.usage, "\"\(text.asName)\" is no GPU that mcfs knows; \(accepted)\(hint)")
-        }
+        let (name, architecture) = try named(text)
         if case .gfx(let gfx) = architecture, gfx.isGeneric {
             throw MCFSError(.usage, "\(gfx) is what kernels are built for, and no GPU; name one, such as gfx1100")
         }

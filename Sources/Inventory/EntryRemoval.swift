@@ -15,9 +15,9 @@ struct EntryRemoval {
     private let extent: PrunePlan.Extent
     /// The directory before anything was changed.
     private let before: stat
-    /// Of an entry of Triton's: what will go. Of any other all does.
+    /// Of an entry of Triton's: what is in it, and what will go. What goes of any other is seen when it does.
+    private let own: OwnContents?
     private let files: [Folder.Item]
-    private let own: OwnContents
     /// Bytes that went already.
     private var bytesGone: UInt64 = 0
 
@@ -31,16 +31,18 @@ struct EntryRemoval {
         let folder = try place.parent.folder(place.name)
         before = try folder.status()
         guard Folder.Stamp(before) == item.found.stamp else { throw Stay.isWritten }
-        let items = try folder.items()
-        try Self.checkStays(item, items, of: folder)
-        own = OwnContents(of: item.found, items.map(OwnContents.Item.init), in: folder)
-        if let doubt = own.doubt(items.map(OwnContents.Item.init), extent) { throw Stay.isKept(doubt) }
+        if let doubt = item.kernel.doubt { throw Stay.isKept(doubt) }
         guard item.kernel.kind == .triton else {
-            files = []
+            (own, files) = (nil, [])
             try checkIsAsPlanned(folder, at: item.kernel.path)
             try Self.checkIsQuiet(folder, now: now)
             return
         }
+        let own = try OwnContents(of: item.found, in: folder)
+        self.own = own
+        let items = own.items
+        try Self.checkStays(item, items, of: folder)
+        if let doubt = own.doubt(extent) { throw Stay.isKept(doubt) }
         if let metadata = item.found.metadata,
             items.first(where: { $0.name == metadata.name })?.stamp != metadata.stamp
         {
@@ -50,17 +52,13 @@ struct EntryRemoval {
         let groups = items.filter { TritonFile.isGroup($0.name) }
         switch extent {
         case .full:
-            for temporary in items where temporary.isFolder {
-                let inner = try folder.folder(temporary.name).items().map(OwnContents.Item.init)
-                if let doubt = own.doubt(inner, extent) { throw Stay.isKept(doubt) }
-            }
             files = items.filter { !TritonFile.isGroup($0.name) }
             for group in groups {
                 try folder.remove(group.name)
                 bytesGone.addClamped(group.stamp.size)
             }
         case .intermediates:
-            files = items.filter { [own] in TritonFile.isIntermediate($0.name) && own.holds(OwnContents.Item($0)) }
+            files = own.intermediates
             for (group, content) in try groups.map({ ($0, try Self.amended($0, in: folder)) }) {
                 if let content { try folder.replace(group, with: content) }
             }
@@ -72,9 +70,11 @@ struct EntryRemoval {
         let place = try Place(item.kernel.path, below: item.root)
         let folder = try place.parent.folder(place.name)
         guard try Folder.Stamp(folder.status()).inode == item.found.stamp.inode else { throw Stay.isWritten }
-        guard item.kernel.kind == .triton else {
+        guard let own else {
             try Self.checkIsQuiet(folder, now: now)
-            return try place.removeTree()
+            let tree = try OwnTree(of: item.kernel.kind, in: folder)
+            if let doubt = tree.doubt { throw Stay.isKept(doubt) }
+            return tree.isWhole ? try place.removeTree() : try tree.remove(in: folder)
         }
         if extent == .full {
             // An engine that found nothing has begun to write it anew.
@@ -83,7 +83,7 @@ struct EntryRemoval {
             try Self.checkIsQuiet(items, in: folder, now: now)
         }
         var bytes = bytesGone
-        for file in files { try bytes.addClamped(remove(file, in: folder)) }
+        for file in files { try bytes.addClamped(remove(file, of: own, in: folder)) }
         switch extent {
         case .full:
             do throws(Errno) { try place.parent.removeFolder(place.name) } catch {
@@ -98,7 +98,7 @@ struct EntryRemoval {
     }
 
     /// - Returns: the bytes that went. What was changed since is somebody else's and stays.
-    private func remove(_ item: Folder.Item, in folder: Folder) throws(Errno) -> UInt64 {
+    private func remove(_ item: Folder.Item, of own: OwnContents, in folder: Folder) throws(Errno) -> UInt64 {
         guard let now = try? folder.status(of: item.name), Folder.Stamp(now).hasSameContent(as: item.stamp)
         else { return 0 }
         guard item.isFolder else {
@@ -108,7 +108,7 @@ struct EntryRemoval {
         // What a writer left behind that is gone.
         let temporary = try folder.folder(item.name)
         var bytes: UInt64 = 0
-        for file in try temporary.items() where file.isFile && own.holds(OwnContents.Item(file)) {
+        for file in try temporary.items() where file.isFile && own.holds(file) {
             try temporary.remove(file.name)
             bytes.addClamped(file.stamp.size)
         }
@@ -132,10 +132,23 @@ struct EntryRemoval {
 
     // MARK: - Checks
 
-    /// - Throws: `isKept` unless all entries that lie in it are among those that go.
-    func check(parts going: Set<[UInt8]>) throws {
-        guard item.parts.isSubset(of: going) else { throw Stay.isKept("not all kernels in it go") }
+    /// - Throws: `isKept` unless all entries that lie in it are among those that went, or are not there any more.
+    func check(parts gone: Set<[UInt8]>) throws {
+        let isThere = { (path: [UInt8]) throws(Errno) -> Bool in
+            do throws(Errno) {
+                let place = try Place(path, below: item.root)
+                _ = try place.parent.status(of: place.name)
+                return true
+            } catch {
+                if error == .noEntry { return false }
+                throw error
+            }
+        }
+        if try item.parts.subtracting(gone).contains(where: isThere) { throw Stay.isKept(Self.partsStay) }
     }
+
+    /// Why a directory of vLLM's stays.
+    static let partsStay = "not all kernels in it go"
 
     /// - Throws: `isKept` where what it is a duplicate of is not there any more with the same bytes.
     private static func checkStays(_ item: PrunePlan.Item, _ items: [Folder.Item], of folder: Folder) throws {
@@ -147,11 +160,11 @@ struct EntryRemoval {
         else { throw Stay.isKept("\(staying.kernel.pathText), which had the same bytes, was changed in the meantime") }
     }
 
-    /// - Throws: `isWritten` where a directory was not seen by the plan, or was changed since; `isKept` for another file
-    ///   system.
+    /// - Throws: `isWritten` where a directory was not seen by the plan, or was changed since. Another file system that is
+    ///   mounted in it is not looked at, and stays.
     private func checkIsAsPlanned(_ folder: Folder, at path: [UInt8]) throws {
         let status = try folder.status()
-        guard status.st_dev == before.st_dev else { throw Stay.isKept("another file system is mounted in it") }
+        guard status.st_dev == before.st_dev else { return }
         guard item.stamps[path] == Folder.Stamp(status) else { throw Stay.isWritten }
         for inner in try folder.items() where inner.isFolder {
             let path = path + [UInt8(ascii: "/")] + inner.name
@@ -160,7 +173,7 @@ struct EntryRemoval {
     }
 
     /// - Throws: `isWritten` where something below is a temporary of a writer, or young.
-    private static func checkIsQuiet(_ folder: Folder, now: Timestamp) throws {
+    static func checkIsQuiet(_ folder: Folder, now: Timestamp) throws {
         let items = try folder.items()
         try checkIsQuiet(items, in: folder, now: now)
         for item in items where item.isFolder { try checkIsQuiet(try folder.folder(item.name), now: now) }

@@ -7,8 +7,7 @@ package struct KernelFilter: Sendable {
     /// The kernel's name, or a glob for it: `*`, `?`, `[a-z]`.
     package var name: String?
     package var backend: KernelBackend?
-    /// As `sm_90`, `90`, `gfx942`.
-    package var arch: String?
+    package var arch: Architecture?
     package var olderThan: Age?
     package var youngerThan: Age?
     package var hitsBelow: UInt64?
@@ -17,7 +16,7 @@ package struct KernelFilter: Sendable {
     package var place: String?
 
     package init(
-        name: String? = nil, backend: KernelBackend? = nil, arch: String? = nil, olderThan: Age? = nil,
+        name: String? = nil, backend: KernelBackend? = nil, arch: Architecture? = nil, olderThan: Age? = nil,
         youngerThan: Age? = nil, hitsBelow: UInt64? = nil, hitsAbove: UInt64? = nil, place: String? = nil
     ) {
         self.name = name
@@ -73,9 +72,9 @@ package struct KernelFilter: Sendable {
         return reasons
     }
 
-    private static func matches(_ wanted: String, _ archs: String?) -> Bool {
+    private static func matches(_ wanted: Architecture, _ archs: String?) -> Bool {
         guard let archs else { return false }
-        let wanted = Architecture(wanted).map(\.inventoryText) ?? wanted
+        let wanted = wanted.inventoryText
         return archs.split(separator: ",").contains { $0 == wanted }
     }
 }

@@ -1,54 +1,62 @@
 internal import KernelCaches
+internal import MCFSCore
 
-/// What in the directory of an entry is surely the entry's own. Nothing else is ever removed.
+/// What in the directory of an entry of Triton's is surely the entry's own, as it is on disk. Nothing else is ever removed.
 struct OwnContents {
-    struct Item {
-        var name: [UInt8]
-        var isFile: Bool
-        var isFolder: Bool
-    }
-
+    /// All that is in the directory.
+    let items: [Folder.Item]
     private let found: FolderKernels.Found
-    /// Of an entry of Triton's.
-    private let triton: TritonContents?
+    private let triton: TritonContents
+    /// From the directory.
+    private var strangers: [String] = []
 
-    /// - Parameters:
-    ///   - items: in the directory now.
-    ///   - folder: the directory, to read group records in; nil where it is gone.
-    init(of found: FolderKernels.Found, _ items: [Item], in folder: @autoclosure () -> Folder?) {
+    /// - Parameter folder: the directory. Group records in it are read where something is not certain without.
+    init(of found: FolderKernels.Found, in folder: Folder) throws(Errno) {
         self.found = found
-        guard found.kernel.kind == .triton else {
-            triton = nil
-            return
-        }
+        items = try folder.items()
         let names = items.filter(\.isFile).map(\.name)
         triton = TritonContents(names: names, described: found.described) { name in
-            let read = try? folder()?.read(name, bytesMax: Int(KernelDescription.metadataBytesMax) + 1)
+            let read = try? folder.read(name, bytesMax: Int(KernelDescription.metadataBytesMax) + 1)
             return read.flatMap { TritonGroup($0.bytes) }
         }
+        for item in items {
+            let name = String(decoding: item.name, as: UTF8.self)
+            if item.isFolder, holds(item) {
+                for inner in try folder.folder(item.name).items() where !(inner.isFile && holds(inner)) {
+                    strangers.append("\(name)/\(String(decoding: inner.name, as: UTF8.self))")
+                }
+            } else if !holds(item) {
+                strangers.append(name)
+            }
+        }
+        strangers.sort()
     }
 
-    func holds(_ item: Item) -> Bool {
-        if item.isFile, Place.isPruned(item.name) { return true }
-        guard let triton else { return found.kernel.kind.makes(item.name, isDirectory: item.isFolder) }
-        if item.isFile { return triton.holds(item.name) }
-        return item.isFolder && TritonFile.isTemporary(item.name)
+    /// Whether an item of the directory is the entry's, or a file of a temporary directory in it. What is in a temporary
+    /// directory is asked on its own.
+    func holds(_ item: Folder.Item) -> Bool {
+        if item.isFolder { return TritonFile.isTemporaryFolder(item.name) }
+        return item.isFile && (Place.isPruned(item.name) || triton.holds(item.name))
     }
+
+    /// The text on the way to the binary, as far as it is the entry's.
+    var intermediates: [Folder.Item] { items.filter { TritonFile.isIntermediate($0.name) && holds($0) } }
 
     /// Why the entry stays: a sentence. nil where it may go.
-    func doubt(_ items: [Item], _ extent: PrunePlan.Extent) -> String? {
-        if let triton {
-            guard triton.isCertain else {
-                return "nothing says for certain that Triton made it" + (found.kernel.problem.map { "; \($0)" } ?? "")
-            }
-        } else if let problem = found.kernel.problem {
-            return "what it is is not certain; \(problem)"
-        }
-        guard extent == .full, let other = items.first(where: { !holds($0) }) else { return nil }
-        return "it holds \(String(decoding: other.name, as: UTF8.self)), which is not known to be its own"
+    func doubt(_ extent: PrunePlan.Extent) -> String? {
+        if let problem = found.kernel.doubt { return problem }
+        guard triton.isCertain else { return "nothing says for certain that Triton made it" }
+        guard extent == .full, !strangers.isEmpty else { return nil }
+        return "it holds \(named(strangers)), which \(strangers.count == 1 ? "is" : "are") not known to be its own"
     }
 }
 
-extension OwnContents.Item {
-    init(_ item: Folder.Item) { self.init(name: item.name, isFile: item.isFile, isFolder: item.isFolder) }
+extension IndexedKernel {
+    /// Why it stays, whatever is in it: of what is unknown nothing is certain.
+    var doubt: String? { problem.map { "what it is is not certain; \($0)" } }
+}
+
+/// The first of some paths, and how many more there are.
+func named(_ paths: [String]) -> String {
+    (paths.first ?? "") + (paths.count > 1 ? " and \(paths.count - 1) more" : "")
 }

@@ -16,6 +16,8 @@ struct Place {
             && process.allSatisfy { (0x30...0x39).contains($0) }
     }
 
+    init(_ parent: Folder, _ name: [UInt8]) { (self.parent, self.name) = (parent, name) }
+
     /// - Parameters:
     ///   - path: absolute; at or below `root`.
     init(_ path: [UInt8], below root: String) throws(Errno) {

@@ -29,6 +29,7 @@ package struct Pruner {
     /// - Parameter onProgress: called with how many of the plan's bytes are done.
     package func run(onProgress: (UInt64) -> Void = { _ in }) -> PruneReport {
         var report = PruneReport()
+        report.beingWritten = plan.beingWritten
         // What holds other entries is looked at before anything in it is changed.
         let begun = plan.items.compactMap { item in
             report.result(of: item.kernel) { try EntryRemoval(beginning: item, plan.extent, now: now) }
@@ -44,8 +45,8 @@ package struct Pruner {
             }
             if let bytes {
                 gone.insert(removal.item.kernel.path)
-                report.bytesFreed.addClamped(bytes)
                 report.kernels += 1
+                if removal.item.isOnMount { report.hidden += 1 } else { report.bytesFreed.addClamped(bytes) }
             }
             done.addClamped(removal.item.bytes)
             onProgress(done)
@@ -58,6 +59,9 @@ package struct Pruner {
 /// What a prune did.
 package struct PruneReport: Sendable {
     package var kernels = 0
+    /// Those of them that lie on mounts: what the tree has of them is there no less.
+    package var hidden = 0
+    /// Without what lies on mounts.
     package var bytesFreed: UInt64 = 0
     /// Kernels that stay because they are being written, or were changed in the meantime.
     package var beingWritten = 0

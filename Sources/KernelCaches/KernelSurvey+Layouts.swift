@@ -73,32 +73,13 @@ extension Tree {
     }
 }
 
-extension KernelEntry.Kind {
-    /// Whether engines give this name to what they make directly in the directory of an entry. What is in an entry of
-    /// Triton's is told by its `TritonContents` instead.
-    package func makes(_ name: [UInt8], isDirectory: Bool) -> Bool {
-        let name = String(decoding: name, as: UTF8.self)
-        switch self {
-        case .vllm:
-            return isDirectory
-                && (name == "inductor_cache" || name == "triton_cache"
-                    || name.hasPrefix("rank_") && name.utf8.dropFirst(5).allSatisfy { isDigit($0) || $0 == 0x5f })
-        case .flashinfer:
-            return isDirectory ? ["cached_ops", "generated"].contains(name) : name == "flashinfer_jit.log"
-        case .deepgemm:
-            return !isDirectory && ["kernel.cu", "kernel.cubin", "kernel.ptx", "kernel.sass"].contains(name)
-        case .triton, .nim: return false
-        }
-    }
-}
-
 private let knownOfRank = [
     "__pycache__", "cache_key_factors.json", "computation_graph.py", "inductor_cache", "transformed_code.py",
     "triton_cache", "vllm_compile_cache.py",
 ]
 
-private func isDigit(_ byte: UInt8) -> Bool { byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9") }
+func isDigit(_ byte: UInt8) -> Bool { byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9") }
 
-private func isHexDigit(_ byte: UInt8) -> Bool {
+func isHexDigit(_ byte: UInt8) -> Bool {
     isDigit(byte) || byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "f")
 }

@@ -11,8 +11,8 @@ package final class RegistryClient: ImageStore {
     package struct Retries: Sendable {
         package var attemptsMax = 5
         package var firstDelay = Duration.milliseconds(250)
-        /// Blocks the calling thread.
-        package var sleep: @Sendable (Duration) -> Void = { RetryPolicy().sleep($0) }
+        /// As that of `RetryPolicy`.
+        package var sleep: (@Sendable (Duration) -> Void)?
         package init() {}
     }
 

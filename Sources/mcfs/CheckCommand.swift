@@ -42,7 +42,7 @@ struct CheckCommand: ParsableCommand {
         }
         let gpus = check.gpu.isEmpty ? "no GPU" : check.gpu.joined(separator: ", ")
         lines.append(
-            "\(check.entries) kernels for \(gpus): \(check.compatible) compatible, \(check.incompatible) incompatible, \(check.unknown) unknown"
+            "\(count(check.entries, "kernel")) for \(gpus): \(check.compatible) compatible, \(check.incompatible) incompatible, \(check.unknown) unknown"
         )
         return lines.joined(separator: "\n")
     }

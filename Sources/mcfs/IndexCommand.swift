@@ -54,8 +54,10 @@ struct IndexCommand: ParsableCommand {
     }
 }
 
-/// `1 kernel`, `2 kernels`.
-func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+/// `1 kernel`, `2 kernels`; `1 entry`, `2 entries` with that as the plural.
+func count(_ number: Int, _ noun: String, plural: String? = nil) -> String {
+    "\(number) \(number == 1 ? noun : plural ?? noun + "s")"
+}
 
 /// `mcfs index --json`.
 private struct IndexResult: Encodable {

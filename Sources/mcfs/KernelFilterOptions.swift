@@ -11,8 +11,11 @@ struct KernelFilterOptions: ParsableArguments {
     @Option(help: ArgumentHelp("cuda, hip, or rocm, which is hip.", valueName: "backend"))
     var backend: BackendArgument?
 
-    @Option(help: ArgumentHelp("Built for this architecture, such as sm_90 or gfx942.", valueName: "arch"))
-    var arch: String?
+    @Option(
+        help: ArgumentHelp(
+            "Built for this architecture, such as sm_90 or gfx942, or for that of a product, such as H100.",
+            valueName: "arch"), transform: Self.architecture)
+    var arch: Architecture?
 
     @Option(help: ArgumentHelp("Not changed for this long: 45m, 12h, 30d, 2w.", valueName: "age"))
     var olderThan: Age?
@@ -30,6 +33,10 @@ struct KernelFilterOptions: ParsableArguments {
         KernelFilter(
             name: name, backend: backend?.backend, arch: arch, olderThan: olderThan, youngerThan: youngerThan,
             hitsBelow: hitsBelow, hitsAbove: hitsAbove)
+    }
+
+    private static func architecture(_ text: String) throws -> Architecture {
+        do { return try GPUSpec.architecture(named: text) } catch { throw ValidationError(error.message) }
     }
 
     func validate() throws {

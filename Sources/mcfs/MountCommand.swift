@@ -159,6 +159,7 @@ struct MountCommand: ParsableCommand {
             status,
             text: common.quiet
                 ? ""
-                : "\(status.mountpoint): \(entries) entries, \(total)" + (isCounted ? ", \(local) local" : ""))
+                : "\(status.mountpoint): \(count(entries, "entry", plural: "entries")), \(total)"
+                    + (isCounted ? ", \(local) local" : ""))
     }
 }

@@ -46,7 +46,7 @@ struct PrefetchCommand: ParsableCommand {
             throw ExitCode(error.code.exitCode)
         }
         if output.json { return try output.line(result) }
-        let what = "\(result.files) files, \(ByteSize.text(result.bytes))"
+        let what = "\(count(result.files, "file")), \(ByteSize.text(result.bytes))"
         output.text(
             result.done
                 ? "\(what): local after \(ByteSize.tenths(result.seconds)) s"

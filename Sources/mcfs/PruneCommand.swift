@@ -11,8 +11,8 @@ struct PruneCommand: ParsableCommand {
         discussion: """
             Removes the text on the way to the binary from the entries of Triton's caches, unless told otherwise: every
             version of Triton since 3.0 finds these kernels as before. Looks at the folders themselves, and removes as any
-            user would: on a mount through its upper. Can be run beside engines; what is being written stays. So does an entry
-            with anything in it that is not known to be its own.
+            user would: on a mount through its upper. Can be run beside engines; what is being written stays. So does what is
+            not known to be a kernel's own, and a kernel of which it is not known what it was built for.
             """)
 
     @OptionGroup var common: CommonOptions
@@ -44,6 +44,9 @@ struct PruneCommand: ParsableCommand {
     @Flag(name: [.customShort("y"), .customLong("yes")], help: "Do not ask.")
     var yes = false
 
+    /// Of the reasons why kernels stay; more would hide the result.
+    private static let namedMax = 10
+
     func validate() throws {
         if [irOnly, full || deduplicate || incompatible].allSatisfy(\.self) {
             throw ValidationError("--ir-only excludes --full, --deduplicate and --incompatible.")
@@ -58,22 +61,38 @@ struct PruneCommand: ParsableCommand {
         let inventory = try KernelInventory.ofUser(output)
         let folders = try folders(inventory)
         for folder in folders { _ = try inventory.index(folder: folder) }
-        try inventory.takeHits(from: Session(try common.configuration(), output))
+        let session = Session(try common.configuration(), output)
+        try inventory.takeHits(from: session)
+        let uppers = uppers(session)
         let plan = try PrunePlan(
             full || deduplicate || incompatible ? .full : .intermediates, of: choice, in: folders, options.filter,
-            inventory: inventory)
-        for reason in plan.kept.prefix(10) { output.warn(reason) }
+            inventory: inventory, mountpoints: uppers.keys.sorted())
+        warn(plan.kept + plan.keptInPart)
         if dryRun || plan.items.isEmpty {
             return try output.result(PruneResult(plan, dryRun: dryRun), text: Self.text(plan))
         }
-        if !yes { try confirm(plan) }
+        if !yes {
+            let frees =
+                plan.bytesOnMounts == plan.bytes
+                ? "" : ", which frees \(ByteSize.text(plan.bytes - plan.bytesOnMounts))"
+            try Confirmation.ask(
+                Self.what(plan.extent, plan.items.count) + frees, for: "prune removes kernels")
+        }
         let display = ProgressDisplay(output)
-        let report = Pruner(plan).run { done in
+        var report = Pruner(plan).run { done in
             display.show(Progress(phase: "pruning", done: done, total: plan.bytes))
         }
         display.end()
+        if report.hidden > 0 {
+            // What the tree has stays in the cache; what was written went from the upper.
+            let after = self.uppers(session)
+            for (mountpoint, before) in uppers {
+                let after = after[mountpoint] ?? before
+                report.bytesFreed.addClamped(before > after ? before - after : 0)
+            }
+        }
         for folder in folders { _ = try inventory.index(folder: folder) }
-        for reason in report.kept.prefix(10) { output.warn(reason) }
+        warn(report.kept)
         try output.result(PruneResult(plan, report, dryRun: false), text: Self.text(plan, report))
         if let failure = report.failure {
             let code: MCFSError.Code =
@@ -81,6 +100,19 @@ struct PruneCommand: ParsableCommand {
             throw MCFSError(
                 code, "\(count(report.kept.count, "kernel")) could not be pruned: \(failure)", cause: failure)
         }
+    }
+
+    private func warn(_ reasons: [String]) {
+        for reason in reasons.prefix(Self.namedMax) { common.output.warn(reason) }
+        let rest = reasons.count - Self.namedMax
+        if rest > 0 { common.output.warn("and \(rest) more (--json lists all)") }
+    }
+
+    /// Bytes in the upper of each mount of the daemon, by mountpoint. None where no daemon runs, or it does not answer.
+    private func uppers(_ session: Session) -> [String: UInt64] {
+        guard let status = try? session.runningClient?.status() else { return [:] }
+        return Dictionary(
+            status.mounts.map { ($0.mountpoint, $0.upperBytes ?? 0) }, uniquingKeysWith: { first, _ in first })
     }
 
     private func choice() throws(MCFSError) -> PrunePlan.Choice {
@@ -99,7 +131,15 @@ struct PruneCommand: ParsableCommand {
     }
 
     private func folders(_ inventory: KernelInventory) throws(MCFSError) -> [String] {
-        if let folder { return [try KernelPlace.folder(folder, for: "pruned")] }
+        if let folder {
+            let folder = try KernelPlace.folder(folder, for: "pruned")
+            if Self.isReadOnly(folder) {
+                throw MCFSError(
+                    .localIO, "nothing can be removed from \(folder), which is read-only; \(Self.remedy)",
+                    cause: Errno(rawValue: EROFS))
+            }
+            return [folder]
+        }
         let roots = try inventory.roots().filter { !$0.isReference }.map(\.place)
         if roots.isEmpty { throw MCFSError(.usage, "nothing was indexed yet; name a folder") }
         return roots.filter { root in
@@ -109,20 +149,21 @@ struct PruneCommand: ParsableCommand {
                 return false
             }
             let now = UserPath.canonical(root, relativeTo: "/")
-            if now != root { common.output.warn("\(root) is \(now) now and is passed over; name it to prune it") }
-            return now == root
+            if now != root {
+                common.output.warn("\(root) is \(now) now and is passed over; name it to prune it")
+                return false
+            }
+            if Self.isReadOnly(root) { common.output.warn("\(root) is read-only and is passed over; \(Self.remedy)") }
+            return !Self.isReadOnly(root)
         }
     }
 
-    private func confirm(_ plan: PrunePlan) throws(MCFSError) {
-        Output.standardError(
-            "About to \(Self.what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes)). Continue? [y/N] "
-        )
-        let answer = readLine() ?? ""
-        guard ["y", "yes"].contains(answer.lowercased()) else {
-            throw MCFSError(.cancelled, "nothing was removed; with -y nothing is asked")
-        }
+    private static func isReadOnly(_ folder: String) -> Bool {
+        var status = statvfs()
+        return statvfs(folder, &status) == 0 && status.f_flag & UInt(ST_RDONLY) != 0
     }
+
+    private static let remedy = "mount it without --read-only, or prune the folder that it shows"
 
     private static func what(_ extent: PrunePlan.Extent, _ number: Int) -> String {
         switch extent {
@@ -132,28 +173,46 @@ struct PruneCommand: ParsableCommand {
     }
 
     private static func text(_ plan: PrunePlan) -> String {
-        if plan.items.isEmpty { return plan.kept.isEmpty ? "no kernel matches" : stay(plan.kept.count) }
-        var table = Table([.left, .left, .right, .left, .left])
-        for item in plan.items {
-            table.add(
-                KernelListCommand.name(item.kernel), item.kernel.arch ?? "-",
-                ByteSize.text(item.bytes), ListCommand.shown(item.kernel.pathText, isDirectory: false),
-                ListCommand.shown(item.reason, isDirectory: false))
+        var lines: [String] = []
+        if !plan.items.isEmpty {
+            var table = Table([.left, .left, .right, .left, .left])
+            for item in plan.items {
+                table.add(
+                    KernelListCommand.name(item.kernel), item.kernel.arch ?? "-",
+                    ByteSize.text(item.bytes), ListCommand.shown(item.kernel.pathText, isDirectory: false),
+                    ListCommand.shown(item.reason, isDirectory: false))
+            }
+            lines.append(table.text)
+            let onMounts = plan.items.count(where: \.isOnMount)
+            let freed = ByteSize.text(plan.bytes - plan.bytesOnMounts)
+            lines.append(
+                "would \(what(plan.extent, plan.items.count))"
+                    + (onMounts == plan.items.count ? "" : ", which frees \(freed)"))
+            if onMounts > 0 {
+                lines.append(
+                    "\(onMounts) of them on a mount, where they are hidden: freed is only what was written to the upper"
+                )
+            }
         }
-        let kept = plan.kept.isEmpty ? "" : "\n" + stay(plan.kept.count)
-        return table.text + "\nwould \(what(plan.extent, plan.items.count)), which frees \(ByteSize.text(plan.bytes))"
-            + kept
+        lines += staying(plan, beingWritten: plan.beingWritten, kept: plan.kept.count)
+        return lines.isEmpty ? "no kernel matches" : lines.joined(separator: "\n")
     }
 
     private static func text(_ plan: PrunePlan, _ report: PruneReport) -> String {
-        var lines = ["pruned \(count(report.kernels, "kernel")), freed \(ByteSize.text(report.bytesFreed))"]
-        if report.beingWritten > 0 { lines.append("\(count(report.beingWritten, "kernel")) stay: being written") }
+        var first = "pruned \(count(report.kernels, "kernel")), freed \(ByteSize.text(report.bytesFreed))"
+        if report.hidden > 0 {
+            let verb = report.hidden == 1 ? "is" : "are"
+            first += "; \(report.hidden) of them \(verb) hidden on a mount, and the tree's bytes stay in the cache"
+        }
         let kept = plan.kept.count + report.kept.count
-        if kept > 0 { lines.append(stay(kept)) }
-        return lines.joined(separator: "\n")
+        return ([first] + staying(plan, beingWritten: report.beingWritten, kept: kept)).joined(separator: "\n")
     }
 
-    private static func stay(_ number: Int) -> String { "\(count(number, "kernel")) stay\(number == 1 ? "s" : "")" }
+    private static func staying(_ plan: PrunePlan, beingWritten: Int, kept: Int) -> [String] {
+        [(beingWritten, ": being written"), (kept, "")].filter { $0.0 > 0 }.map { number, why in
+            "\(count(number, "kernel")) stay\(number == 1 ? "s" : "")\(why)"
+        } + (plan.keptInPart.isEmpty ? [] : ["of \(count(plan.keptInPart.count, "kernel")) a part stays"])
+    }
 }
 
 /// `mcfs prune --json`.
@@ -170,6 +229,9 @@ private struct PruneResult: Encodable {
     var bytesFreed: UInt64 = 0
     var dryRun: Bool
     var extent: String
+    /// Of those that were pruned, how many lie on mounts.
+    var hidden = 0
+    /// Why others stay, or a part of these.
     var kept: [String] = []
     /// What was to go.
     var kernels: [Kernel]
@@ -178,13 +240,15 @@ private struct PruneResult: Encodable {
     init(_ plan: PrunePlan, _ report: PruneReport? = nil, dryRun: Bool) {
         self.dryRun = dryRun
         extent = plan.extent == .full ? "full" : "ir"
-        kept = plan.kept
+        beingWritten = plan.beingWritten
+        kept = plan.kept + plan.keptInPart
         kernels = plan.items.map {
             Kernel(bytes: $0.bytes, name: $0.kernel.name, path: $0.kernel.pathText, reason: $0.reason)
         }
         guard let report else { return }
         beingWritten = report.beingWritten
         bytesFreed = report.bytesFreed
+        hidden = report.hidden
         kept += report.kept
         pruned = report.kernels
     }

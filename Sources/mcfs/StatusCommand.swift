@@ -100,7 +100,7 @@ enum StatusText {
             lines.append("  \(reference.reference)")
             if reference.resolved != reference.reference { lines.append("    is \(reference.resolved)") }
             lines.append(
-                "    \(reference.entries) entries, \(ByteSize.text(reference.bytesTotal)), \(local(reference))"
+                "    \(count(reference.entries, "entry", plural: "entries")), \(ByteSize.text(reference.bytesTotal)), \(local(reference))"
             )
         }
         if let processes = mount.heldBy {

@@ -1,7 +1,6 @@
 internal import ArgumentParser
 internal import ControlAPI
 internal import Daemon
-internal import Glibc
 internal import MCFSCore
 
 struct UpperResetCommand: ParsableCommand {
@@ -39,7 +38,12 @@ struct UpperResetCommand: ParsableCommand {
         }
         if all && !yes {
             let would = try call(dryRun: true)
-            if would.files + would.folders > 0 { try confirm(would, at: path, in: mountpoint) }
+            if would.files + would.folders > 0 {
+                let place = path.split(separator: "/").isEmpty ? mountpoint : "'\(path)' in \(mountpoint)"
+                try Confirmation.ask(
+                    "remove what was written at \(place) (\(Self.written(would))), and what is remembered there",
+                    for: "--all removes what was written")
+            }
         }
         let done = try call(dryRun: false)
         try output.result(done, text: Self.text(done))
@@ -53,20 +57,6 @@ struct UpperResetCommand: ParsableCommand {
             return String(path.dropFirst(start.count))
         }
         throw MCFSError(.usage, "\(path) is not in \(mountpoint)")
-    }
-
-    private func confirm(_ would: UpperReset, at path: String, in mountpoint: String) throws(MCFSError) {
-        guard isatty(0) == 1, isatty(2) == 1 else {
-            throw MCFSError(.usage, "--all removes what was written; without a terminal to ask at it needs -y")
-        }
-        let place = path.split(separator: "/").isEmpty ? mountpoint : "'\(path)' in \(mountpoint)"
-        Output.standardError(
-            "About to remove what was written at \(place) (\(Self.written(would))), and what is remembered there. Continue? [y/N] "
-        )
-        let answer = (readLine() ?? "").lowercased().split(separator: " ")
-        guard answer == ["y"] || answer == ["yes"] else {
-            throw MCFSError(.cancelled, "nothing was removed; with -y nothing is asked")
-        }
     }
 
     private static func text(_ done: UpperReset) -> String {

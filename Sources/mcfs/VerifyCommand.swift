@@ -20,7 +20,7 @@ struct VerifyCommand: ParsableCommand {
         try common.output.result(result, text: VerifyText.text(result))
         let left = result.findings.count { !$0.repaired }
         if left > 0 {
-            Output(json: false, quiet: common.quiet).warn("\(left) files were bad and have been dropped")
+            Output(json: false, quiet: common.quiet).warn("dropped \(count(left, "bad file"))")
             throw ExitCode(MCFSError.Code.corrupt.exitCode)
         }
     }

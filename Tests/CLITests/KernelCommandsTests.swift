@@ -1,6 +1,7 @@
 import ArgumentParser
 import ControlAPI
 import Foundation
+import GPUCompat
 import Inventory
 import KernelCaches
 import MCFSCore
@@ -116,6 +117,24 @@ import Testing
         #expect(lines.count == 5 + image.labels.count)
         let empty = TemporaryDirectory()
         #expect(throws: MCFSError.self) { try CacheImageDescription(folder: empty.path, root: "/c") }
+    }
+
+    @Test("--arch takes what --gpu takes: targets, and products for their architecture")
+    func architectures() throws {
+        for (text, target) in [("sm_90", "sm_90"), ("90", "sm_90"), ("H100", "sm_90"), ("MI300X", "gfx942")] {
+            for filter in [
+                try PruneCommand.parse(["--arch", text]).options.filter,
+                try KernelListCommand.parse(["--arch", text]).options.filter,
+            ] { #expect(filter.arch == Architecture(target), "\(text)") }
+        }
+        #expect(throws: (any Error).self) { try PruneCommand.parse(["--arch", "H1000"]) }
+    }
+
+    @Test("one of a thing is not called many")
+    func plurals() {
+        #expect(count(0, "file") == "0 files" && count(1, "file") == "1 file" && count(2, "file") == "2 files")
+        #expect(count(1, "entry", plural: "entries") == "1 entry")
+        #expect(count(2, "entry", plural: "entries") == "2 entries")
     }
 
     @Test("the commands for kernels stand in the help, in a group of their own")

@@ -21,6 +21,7 @@ import mcfs as mcfs_helper
 from servers.registry import run
 from test_triton_versions import each_version, run_triton, TARGETS
 from test_unprivileged import User, USER, user  # noqa: F401  (a fixture)
+from test_upper import on_terminal
 from test_upper_clients import compile_kernels  # noqa: F401  (a fixture)
 
 FIXTURE = os.path.join(mcfs_helper.ROOT, "Tests/Fixtures/triton-cache")
@@ -136,8 +137,11 @@ def test_filters_and_orders(mcfs, cache):
         ("list", "--older-than", "2w", "--younger-than", "1d"), ("list", "--hits-below", "2", "--hits-above", "2"),
         ("prune", "--ir-only", "--full"), ("prune", "--deduplicate", "--incompatible"), ("prune", "--gpu", "sm_90"),
         ("prune", "oci://host/image:tag"), ("prune", "--incompatible", "--gpu", "Voodoo", cache), ("list", "--hits-below", "-1"),
+        ("list", "--arch", "Voodoo"), ("prune", "--arch", "H1000", cache),
     ]:
         mcfs.run(*arguments, code=mcfs_helper.USAGE)
+    mcfs.run("index", cache)
+    assert kernels(mcfs, "--arch", "H100") == kernels(mcfs, "--arch", "sm_90") != []
 
 
 def test_again_only_what_changed_is_read_and_what_is_gone_disappears(mcfs, cache):
@@ -212,12 +216,14 @@ def test_prune_removes_what_no_engine_needs(mcfs, cache):
     before = files(cache)
     plan = mcfs.run("prune", cache, "--dry-run", json=True).json
     assert plan["dryRun"] and plan["extent"] == "ir" and len(plan["kernels"]) == 12 and files(cache) == before
-    for answer in ("", "n\n", "no\n", "yes please\n"):
-        refused = mcfs.run("prune", cache, input=answer, code=mcfs_helper.FAILED)
-        assert "12 kernels" in refused.stderr and "KiB" in refused.stderr and files(cache) == before
+    # As every command that asks.
+    mcfs.run("prune", cache, input="y\n", code=mcfs_helper.USAGE)
+    for answer in (b"\n", b"yes please\n"):
+        code, said = on_terminal(mcfs.command("prune", cache), answer, mcfs.environment)
+        assert code == mcfs_helper.FAILED and "12 kernels" in said and "KiB" in said and files(cache) == before
     ages = {kernel["path"]: kernel["modified"] for kernel in kernels(mcfs)}
-    result = mcfs.run("prune", cache, input="y\n")
-    assert "pruned 12 kernels" in result.stdout
+    code, said = on_terminal(mcfs.command("prune", cache), b"y\n", mcfs.environment)
+    assert code == 0 and "pruned 12 kernels" in said
     check_entries(cache, 12)
     assert set(before) - set(files(cache)) == set(filter(is_ir, before))
     assert {kernel["path"]: kernel["modified"] for kernel in kernels(mcfs)} == ages
@@ -349,11 +355,30 @@ def test_a_dry_run_says_why(mcfs, cache):
     assert "no hit needs its IR" in mcfs.run("prune", cache, "--dry-run").stdout
 
 
+def test_what_stays_is_named_as_far_as_there_is_room_for_it(mcfs, cache):
+    """And a kernel of which nothing is known is among it."""
+    entries = sorted({os.path.dirname(path) for path in files(cache) if "__grp__" in path})
+    for entry in entries[1:]:
+        write(f"{cache}/{entry}/notes.txt", b"mine")
+    metadata = next(path for path in files(cache) if path.startswith(entries[0]) and "__grp__" in path).replace("__grp__", "")
+    os.truncate(f"{cache}/{metadata}", 100)
+    make_old(cache)
+    before = files(cache)
+    plan = mcfs.run("prune", "--dry-run", "--full", cache)
+    assert plan.stderr.count("warning: ") == 11 and "and 2 more (--json lists all)" in plan.stderr
+    assert "12 kernels stay" in plan.stdout
+    assert len(mcfs.run("prune", "--dry-run", "--full", cache, json=True).json["kept"]) == 12
+    shutil.rmtree(f"{cache}/{entries[1]}")
+    done = mcfs.run("prune", "-y", "--full", f"{cache}/{entries[0]}")
+    assert "its metadata is not JSON" in done.stderr and "1 kernel stays" in done.stdout
+    assert set(files(cache)) == {path for path in before if not path.startswith(entries[1])}
+
+
 def test_what_a_killed_writer_left_goes_with_its_kernel(mcfs, cache):
     groups = [path for path in files(cache) if "__grp__" in path]
     for group in groups:
         entry, name = group.split("/__grp__")
-        write(f"{cache}/{entry}/tmp.pid_999999_x/{name}", b"half")
+        write(f"{cache}/{entry}/tmp.pid_999999_e/{name}", b"half")
     make_old(cache, 40 * DAY)
     done = mcfs.run("prune", "-y", "--full", cache, json=True).json
     assert done["pruned"] == len(groups) == 12 and done["beingWritten"] == 0 and done["kept"] == []
@@ -506,14 +531,20 @@ def test_prune_on_a_mount_goes_through_its_upper(mcfs, cache):
     before = {path: os.stat(f"{cache}/{path}").st_mtime_ns for path in files(cache)}
     mountpoint = mcfs.mount(cache)
     done = mcfs.run("prune", "-y", mountpoint, json=True).json
-    assert done["pruned"] == 12 and done["kept"] == []
+    assert done["pruned"] == done["hidden"] == 12 and done["bytesFreed"] == 0 and done["kept"] == []
     check_entries(mountpoint, 12)
     changes = {c["path"]: c["change"] for c in mcfs.run("upper", "list", mountpoint, json=True).json["changes"]}
     removed = {path for path, change in changes.items() if change == "removed"}
     assert removed == set(filter(is_ir, before))
     assert {path for path in changes if "__grp__" in path and changes[path] == "changed"} == {
         path for path in before if "__grp__" in path}
-    mcfs.run("prune", "-y", "--full", "--backend", "cuda", mountpoint)
+    # Records without the text were written to the upper; that is all that goes from it.
+    upper = mcfs.run("status", json=True).json["mounts"][0]["upperBytes"]
+    plan = mcfs.run("prune", "--dry-run", "--full", "--backend", "cuda", mountpoint).stdout
+    assert "9 of them on a mount, where they are hidden" in plan and "which frees" not in plan
+    done = mcfs.run("prune", "-y", "--full", "--backend", "cuda", mountpoint, json=True).json
+    assert done["pruned"] == done["hidden"] == 9
+    assert 0 < done["bytesFreed"] == upper - mcfs.run("status", json=True).json["mounts"][0]["upperBytes"]
     assert {kernel["backend"] for kernel in kernels(mcfs)} == {"hip"}
     assert len(os.listdir(mountpoint)) == 5
     mcfs.umount(mountpoint)
@@ -530,23 +561,29 @@ def test_a_directory_of_vllm_is_pruned_on_a_mount(mcfs, cache, tmp_path):
     folder = f"{tmp_path}/vllm/torch_compile_cache"
     shutil.copytree(cache, f"{folder}/0123456789/rank_0_0/triton_cache")
     write(f"{folder}/0123456789/rank_0_0/vllm_compile_cache.py", b"{}")
-    write(f"{folder}/0123456789/rank_0_0/inductor_cache/ab/x.py", b"x")
-    write(f"{folder}/abcdef0123/rank_0_0/x", b"x")
-    write(f"{folder}/abcdef0123/mine", b"mine")
+    python = f"0123456789/rank_0_0/inductor_cache/ab/cab{'x' * 49}.py"
+    write(f"{folder}/{python}", b"x")
+    write(f"{folder}/abcdef0123/rank_0_0/vllm_compile_cache.py", b"x")
+    write(f"{folder}/abcdef0123/rank_0_0/backbone/computation_graph.py", b"x")
+    write(f"{folder}/abcdef0123/rank_0_0/backbone/thesis.tex", b"mine")
     make_old(f"{tmp_path}/vllm")
     mountpoint = mcfs.mount(f"{tmp_path}/vllm", options=("--gpu", "none"))
+    assert "rank_0_0/backbone/thesis.tex stays" in mcfs.run("prune", "--dry-run", "--full", mountpoint).stderr
     done = mcfs.run("prune", "-y", "--full", mountpoint, json=True).json
-    assert done["pruned"] == 13 and done["beingWritten"] == 0 and len(done["kept"]) == 1
+    assert done["pruned"] == 14 and done["beingWritten"] == 0 and len(done["kept"]) == 1
+    assert files(f"{mountpoint}/torch_compile_cache") == ["abcdef0123/rank_0_0/backbone/thesis.tex"]
     assert os.listdir(f"{mountpoint}/torch_compile_cache") == ["abcdef0123"]
-    assert "mine" in os.listdir(f"{mountpoint}/torch_compile_cache/abcdef0123")
-    assert os.path.exists(f"{folder}/0123456789/rank_0_0/inductor_cache/ab/x.py")
+    assert os.path.exists(f"{folder}/{python}")
 
 
 @pytest.mark.usefixtures("fuse")
 def test_a_mount_that_cannot_be_written_is_not_pruned(mcfs, cache):
     mountpoint = mcfs.mount(cache, options=("--read-only",))
     result = mcfs.run("prune", "-y", mountpoint, code=mcfs_helper.LOCAL_IO)
-    assert "12 kernels could not be pruned: Read-only file system" in result.stderr
+    assert result.stderr.count("\n") == 1 and "is read-only; mount it without --read-only" in result.stderr
+    mcfs.run("index", mountpoint)
+    result = mcfs.run("prune", "-y", "--full")
+    assert result.stderr.count("\n") == 1 and f"{mountpoint} is read-only and is passed over" in result.stderr
     assert len(kernels(mcfs)) == 12
 
 

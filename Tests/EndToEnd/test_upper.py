@@ -336,7 +336,7 @@ def test_resets_of_random_changes_lose_nothing_of_the_tree(mcfs, lower, seed):
         if told and dice.random() < 0.7:
             # Part of it. A file of a folder that was moved is told where the tree has it: nothing may be there.
             path = dice.choice(told)
-            result = mcfs.run("upper", "reset", mountpoint, dice.choice([path, os.path.dirname(path)]),
+            result = mcfs.run("upper", "reset", mountpoint, dice.choice([path, os.path.dirname(path) or "/"]),
                               *dice.choice([(), ("--all", "-y")]), code=None)
             assert result.code in (mcfs_helper.DONE, mcfs_helper.NOT_FOUND), result
         elif dice.random() < 0.5:
@@ -378,13 +378,12 @@ def on_terminal(command, answer, environment):
 
 def test_a_reset_of_much_needs_few_descriptors(mcfs, lower):
     mountpoint = mcfs.mount(lower)
+    for pid in mcfs.daemon_pids:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (300, 300))
     for number in range(500):
         os.mkdir(f"{mountpoint}/{number}")
         write(f"{mountpoint}/{number}/file", b"written")
-    for number in range(500):
         write(f"{mountpoint}/a/{number}", b"written")
-    for pid in mcfs.daemon_pids:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (300, 300))
     mcfs.run("upper", "reset", mountpoint, "--all", "-y")
     assert sorted(os.listdir(mountpoint)) == ["a", "config.json", "link", "weights.safetensors"]
     assert sorted(os.listdir(f"{mountpoint}/a")) == ["b", "config.json", "other.txt"]

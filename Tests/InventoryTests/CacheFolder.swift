@@ -58,6 +58,10 @@ struct CacheFolder {
         try Data(text.utf8).write(to: url)
     }
 
+    func makeFolder(_ folder: String) throws {
+        try FileManager.default.createDirectory(atPath: "\(path)/\(folder)", withIntermediateDirectories: true)
+    }
+
     func read(_ file: String) throws -> String { try String(contentsOfFile: "\(path)/\(file)", encoding: .utf8) }
 
     func names(_ folder: String) throws -> [String] {

@@ -5,6 +5,11 @@ import Testing
 
 @testable import Inventory
 
+private func arch(_ name: String) -> Architecture {
+    guard let architecture = try? GPUSpec.architecture(named: name) else { preconditionFailure(name) }
+    return architecture
+}
+
 @Suite struct KernelFilterTests {
     private static let now: Int64 = 1_000_000_000
 
@@ -23,8 +28,9 @@ import Testing
         "a kernel that fulfils all that is asked for is meant",
         arguments: [
             KernelFilter(), KernelFilter(name: "matmul_kernel"), KernelFilter(name: "matmul*"), KernelFilter(name: "*"),
-            KernelFilter(name: "m?tmul_[a-k]ernel"), KernelFilter(backend: .cuda), KernelFilter(arch: "90"),
-            KernelFilter(arch: "sm_90"), KernelFilter(arch: "SM90"), KernelFilter(arch: "9.0"),
+            KernelFilter(name: "m?tmul_[a-k]ernel"), KernelFilter(backend: .cuda), KernelFilter(arch: arch("90")),
+            KernelFilter(arch: arch("sm_90")), KernelFilter(arch: arch("SM90")), KernelFilter(arch: arch("9.0")),
+            KernelFilter(arch: arch("H100")), KernelFilter(arch: arch("NVIDIA H200")),
             KernelFilter(olderThan: Age("2d")), KernelFilter(youngerThan: Age("1w")),
             KernelFilter(olderThan: Age("71h"), youngerThan: Age("73h")), KernelFilter(hitsBelow: 4),
             KernelFilter(hitsAbove: 2), KernelFilter(hitsBelow: 4, hitsAbove: 2), KernelFilter(place: "/caches"),
@@ -39,10 +45,10 @@ import Testing
         "a kernel that fulfils one of them not is not",
         arguments: [
             KernelFilter(name: "matmul"), KernelFilter(name: "MATMUL_KERNEL"), KernelFilter(name: ""),
-            KernelFilter(backend: .hip), KernelFilter(arch: "sm_90a"), KernelFilter(arch: "gfx942"),
+            KernelFilter(backend: .hip), KernelFilter(arch: arch("sm_90a")), KernelFilter(arch: arch("gfx942")),
             KernelFilter(olderThan: Age("3d")), KernelFilter(youngerThan: Age("3d")), KernelFilter(hitsBelow: 3),
             KernelFilter(hitsAbove: 3), KernelFilter(place: "/caches/a/K2"), KernelFilter(place: "/cache"),
-            KernelFilter(place: "/caches/a/K/more"), KernelFilter(name: "matmul*", backend: .cuda, arch: "80"),
+            KernelFilter(place: "/caches/a/K/more"), KernelFilter(name: "matmul*", backend: .cuda, arch: arch("80")),
         ])
     func refuses(filter: KernelFilter) { #expect(!filter.matches(Self.kernel(), now: Self.now)) }
 
@@ -52,7 +58,7 @@ import Testing
             ($0.name, $0.backend, $0.arch) = (nil, nil, nil)
         }
         #expect(KernelFilter().matches(kernel, now: Self.now))
-        for filter in [KernelFilter(name: "*"), KernelFilter(backend: .cuda), KernelFilter(arch: "90")] {
+        for filter in [KernelFilter(name: "*"), KernelFilter(backend: .cuda), KernelFilter(arch: arch("90"))] {
             #expect(!filter.matches(kernel, now: Self.now))
         }
     }
@@ -61,12 +67,12 @@ import Testing
     func spellings() {
         for spelling in ["hip", "rocm"] {
             let kernel = Self.kernel { ($0.backend, $0.arch) = (spelling, "gfx942") }
-            #expect(KernelFilter(backend: .hip, arch: "gfx942").matches(kernel, now: Self.now))
+            #expect(KernelFilter(backend: .hip, arch: arch("gfx942")).matches(kernel, now: Self.now))
         }
         let several = Self.kernel { $0.arch = "80,90a" }
-        #expect(KernelFilter(arch: "sm_80").matches(several, now: Self.now))
-        #expect(KernelFilter(arch: "90a").matches(several, now: Self.now))
-        #expect(!KernelFilter(arch: "90").matches(several, now: Self.now))
+        #expect(KernelFilter(arch: arch("sm_80")).matches(several, now: Self.now))
+        #expect(KernelFilter(arch: arch("90a")).matches(several, now: Self.now))
+        #expect(!KernelFilter(arch: arch("90")).matches(several, now: Self.now))
     }
 
     @Test("a name with the signs of a glob in it is found as it is")

@@ -101,9 +101,9 @@ import Testing
     }
 
     @Test(
-        "an entry of which metadata says nothing goes only where a group record says that it is one",
+        "an entry whose metadata does not say what it was built for stays, whatever lies beside it",
         arguments: ["{}", "{", "{\"num_warps\": 4}", "{\"target\": {\"backend\": \"metal\"}}"])
-    func uncertain(metadata: String) throws {
+    func unknown(metadata: String) throws {
         let folder = try CacheFolder()
         for number in 1...3 {
             try folder.writeKernel(key(number))
@@ -111,12 +111,13 @@ import Testing
         }
         try folder.remove("cache/\(key(1))/__grp__kernel.json")
         try folder.write("cache/\(key(2))/__grp__kernel.json", "{\"child_paths\": {\"other.json\": \"/other.json\"}}")
-        let plan = try plan(folder, .full)
-        #expect(plan.items.map { String($0.kernel.pathText.suffix(64)) } == [key(3)])
-        #expect(plan.kept.count == 2 && plan.kept.allSatisfy { $0.contains("nothing says for certain") })
-        #expect(run(plan).kernels == 1)
-        #expect(try folder.names("cache/\(key(1))").count == 4 && folder.names("cache/\(key(2))").count == 5)
-        #expect(run(try self.plan(folder, .intermediates)).kernels == 0)
+        for extent in [PrunePlan.Extent.full, .intermediates] {
+            let plan = try plan(folder, extent)
+            #expect(plan.items.isEmpty && plan.kept.count == 3)
+            #expect(plan.kept.allSatisfy { $0.contains("what it is is not certain; its metadata ") })
+            #expect(run(plan).kernels == 0)
+        }
+        for number in 1...3 { #expect(try folder.names("cache/\(key(number))").count == (number == 1 ? 4 : 5)) }
     }
 
     @Test("an entry that holds what is not its own stays whole, and a prune of its text leaves that alone")
@@ -143,8 +144,9 @@ import Testing
     func strangerInBetween() throws {
         let folder = try CacheFolder()
         let hash = "torch_compile_cache/0123456789"
+        let python = inductorKey("ab")
         try folder.writeKernel(key(1), in: "\(hash)/rank_0_0/triton_cache")
-        try folder.write("\(hash)/rank_0_0/inductor_cache/ab/x.py", "x")
+        try folder.write("\(hash)/rank_0_0/inductor_cache/ab/\(python).py", "x")
         let plan = try plan(folder, .full)
         try folder.write("\(hash)/rank_0_0/inductor_cache/ab/mine", "mine")
         try folder.age("\(hash)/rank_0_0/inductor_cache/ab/mine", seconds: 100_000)
@@ -165,29 +167,142 @@ import Testing
         #expect(try folder.names("cache/\(key(1))").count == 5)
     }
 
-    @Test(
-        "a directory of another cache goes only where nothing but what its engine makes lies in it",
-        arguments: [
-            ("torch_compile_cache/0123456789", "rank_0_0/x", "mine"),
-            ("torch_compile_cache/0123456789", "rank_0_0/x", "rank_of_all/mine"),
-            ("flashinfer/0.6.1/90a", "cached_ops/x/x.so", "weights/mine"),
-            ("kernel.gemm.0f3a", "kernel.cu", "mine"),
-        ])
-    func otherCaches(entry: String, file: String, stranger: String) throws {
+    @Test("of a directory of vLLM's or FlashInfer's goes what the engine made, at any depth, and nothing else")
+    func otherCaches() throws {
         let folder = try CacheFolder()
-        try folder.write("\(entry)/\(file)", "x")
-        if entry.hasPrefix("kernel.") {
-            let cubins = CacheFolder.fixture.deletingLastPathComponent().appendingPathComponent("cubins")
-            let cubin = try #require(
-                FileManager.default.contentsOfDirectory(atPath: cubins.path).first { $0.hasSuffix(".cubin") })
-            try FileManager.default.copyItem(
-                atPath: "\(cubins.path)/\(cubin)", toPath: "\(folder.path)/\(entry)/kernel.cubin")
-        }
-        try folder.write("\(entry)/\(stranger)", "mine")
+        let (hash, infer) = ("torch_compile_cache/0123456789", "flashinfer/0.2.5/90a")
+        try folder.writeKernel(key(1), in: "\(hash)/rank_0_0/triton_cache")
+        let own = [
+            "\(hash)/rank_0_0/vllm_compile_cache.py", "\(hash)/rank_0_0/backbone/computation_graph.py",
+            "\(hash)/rank_1_0/inductor_cache/ab/\(inductorKey("ab")).py", "\(infer)/cached_ops/x/x.so",
+            "\(infer)/cached_ops/y/build.ninja", "\(infer)/cached_ops/y/csrc_y.cuda.o", "\(infer)/generated/y/y.cu",
+        ]
+        let strangers = [
+            "\(hash)/rank_0_0/backbone/thesis.tex", "\(hash)/rank_0_0/notes.txt",
+            "\(hash)/rank_0_0/inductor_cache/ab/notes.py", "\(infer)/cached_ops/mine.tex",
+            "\(infer)/cached_ops/mine/x.o",
+            "\(infer)/generated/mine.cu",
+        ]
+        for path in own + strangers { try folder.write(path, "12345") }
+        try folder.makeFolder("\(hash)/rank_0_0/papers")
         let plan = try plan(folder, .full)
-        #expect(plan.items.isEmpty && plan.kept.count == 1)
-        try folder.remove("\(entry)/\(stranger.split(separator: "/")[0])")
+        #expect(plan.items.map(\.kernel.kind) == [.flashinfer, .vllm, .triton] && plan.kept.isEmpty)
+        #expect(plan.items.map(\.bytes).prefix(2) == [20, 15])
+        #expect(
+            plan.keptInPart == [
+                "\(folder.path)/\(infer): cached_ops/mine.tex and 2 more stay, which are not known to be its own",
+                "\(folder.path)/\(hash): rank_0_0/backbone/thesis.tex and 3 more stay, which are not known to be its own",
+            ])
+        let report = run(plan)
+        #expect(report.kernels == 3 && report.bytesFreed == plan.bytes && report.kept.isEmpty)
+        for path in strangers { #expect(folder.exists(path), "\(path)") }
+        #expect(folder.exists("\(hash)/rank_0_0/papers"))
+        for path in own { #expect(!folder.exists(path), "\(path)") }
+        // And no folder in which nothing is left.
+        #expect(try folder.names("\(hash)") == ["rank_0_0"])
+        #expect(
+            try folder.names("\(hash)/rank_0_0") == ["backbone", "inductor_cache", "notes.txt", "papers"])
+        #expect(try folder.names("\(infer)/cached_ops") == ["mine", "mine.tex"])
+        let again = try self.plan(folder, .full)
+        #expect(again.items.isEmpty && again.kept.count == 2 && again.kept.allSatisfy { $0.contains("it holds only ") })
+        for path in strangers { try folder.remove(path) }
+        try folder.remove("\(hash)/rank_0_0/papers")
+    }
+
+    @Test("a directory of vLLM's or FlashInfer's in which all is the engine's goes at once")
+    func wholeDirectories() throws {
+        let folder = try CacheFolder()
+        try folder.write("torch_compile_cache/0123456789/rank_0_0/vllm_compile_cache.py", "x")
+        try folder.makeFolder("torch_compile_cache/0123456789/rank_0_0/inductor_cache/fxgraph")
+        try folder.write("flashinfer/0.6.1/90a/cached_ops/x/x.so", "x")
+        try folder.makeFolder("flashinfer/0.6.1/90a/generated")
+        let plan = try plan(folder, .full)
+        #expect(plan.items.count == 2 && plan.kept.isEmpty && plan.keptInPart.isEmpty)
+        #expect(run(plan).kernels == 2)
+        #expect(!folder.exists("torch_compile_cache/0123456789") && !folder.exists("flashinfer/0.6.1/90a"))
+    }
+
+    @Test("a kernel of DeepGEMM's, which it takes for damaged without one of its files, stays whole")
+    func deepGEMM() throws {
+        let folder = try CacheFolder()
+        let entry = "kernel.gemm.0f3a"
+        try folder.write("\(entry)/kernel.cu", "x")
+        let cubins = CacheFolder.fixture.deletingLastPathComponent().appendingPathComponent("cubins")
+        let cubin = try #require(
+            FileManager.default.contentsOfDirectory(atPath: cubins.path).first { $0.hasSuffix(".cubin") })
+        try FileManager.default.copyItem(
+            atPath: "\(cubins.path)/\(cubin)", toPath: "\(folder.path)/\(entry)/kernel.cubin")
+        try folder.write("\(entry)/mine", "mine")
+        let plan = try plan(folder, .full)
+        #expect(
+            plan.items.isEmpty && plan.kept.count == 1 && plan.kept[0].contains("it holds mine, which is not known"))
+        try folder.remove("\(entry)/mine")
         #expect(run(try self.plan(folder, .full)).kernels == 1 && !folder.exists(entry))
+    }
+
+    @Test(
+        "what Triton did not write in a temporary of its name keeps the entry, and the plan says so as the prune does")
+    func strangersInTemporaries() throws {
+        let folder = try CacheFolder()
+        let strangers = [
+            "tmp.pid_123_abc/userstuff", "tmp.pid_notes_of_me.txt", "tmp.pid_of_me/kernel.cubin",
+            "kernel.cubin.tmp.pid_of_me",
+        ]
+        for (number, stranger) in strangers.enumerated() {
+            let entry = "cache/\(key(number))"
+            try folder.writeKernel(key(number))
+            try folder.write("\(entry)/\(stranger)", "mine")
+            try folder.age("\(entry)/\(stranger)", seconds: 40 * 86_400)
+            let name = stranger.split(separator: "/")[0]
+            try folder.age("\(entry)/\(name)", seconds: 40 * 86_400)
+        }
+        let plan = try plan(folder, .full)
+        #expect(plan.items.isEmpty && plan.kept.count == strangers.count)
+        for (reason, name) in zip(plan.kept, strangers) where !name.hasPrefix("tmp.pid_of_me/") {
+            #expect(reason.hasSuffix("it holds \(name), which is not known to be its own"))
+        }
+        #expect(run(plan).kernels == 0)
+        for (number, stranger) in strangers.enumerated() { #expect(folder.exists("cache/\(key(number))/\(stranger)")) }
+    }
+
+    @Test("a part that somebody else removed in the meantime does not keep the directory of vLLM's")
+    func partIsGone() throws {
+        let folder = try CacheFolder()
+        let hash = "torch_compile_cache/0123456789"
+        for number in 1...2 { try folder.writeKernel(key(number), in: "\(hash)/rank_0_0/triton_cache") }
+        let plan = try plan(folder, .full)
+        let begun = try plan.items.map { try EntryRemoval(beginning: $0, .full, now: CacheFolder.later) }
+        #expect(throws: EntryRemoval.Stay.self) { try begun[0].check(parts: []) }
+        try folder.remove("\(hash)/rank_0_0/triton_cache/\(key(1))")
+        _ = try begun[2].finish(now: CacheFolder.later)
+        try begun[0].check(parts: [])
+        #expect(try begun[0].finish(now: CacheFolder.later) == 0 && !folder.exists(hash))
+    }
+
+    @Test("a directory of vLLM's is named where a kernel in it stays")
+    func partStays() throws {
+        let folder = try CacheFolder()
+        let hash = "torch_compile_cache/0123456789"
+        for number in 1...2 { try folder.writeKernel(key(number), in: "\(hash)/rank_0_0/triton_cache") }
+        try folder.write("\(hash)/rank_0_0/vllm_compile_cache.py", "x")
+        try folder.write("\(hash)/rank_0_0/triton_cache/\(key(2))/notes.txt", "mine")
+        let plan = try plan(folder, .full)
+        #expect(plan.items.count == 1 && plan.kept.count == 2)
+        #expect(plan.kept.contains("\(folder.path)/\(hash): not all kernels in it go"))
+        #expect(run(plan).kernels == 1 && folder.exists("\(hash)/rank_0_0/vllm_compile_cache.py"))
+    }
+
+    @Test("what goes on a mount is hidden, and frees nothing")
+    func mounts() throws {
+        let folder = try CacheFolder()
+        try folder.writeKernel(key(1), in: "a")
+        try folder.writeKernel(key(2), in: "b")
+        let plan = try PrunePlan(
+            .full, of: .all, in: [folder.path], KernelFilter(), inventory: folder.inventory,
+            mountpoints: ["\(folder.path)/a"], now: CacheFolder.later)
+        #expect(plan.items.map(\.isOnMount) == [true, false])
+        let report = run(plan)
+        #expect(report.kernels == 2 && report.hidden == 1 && report.bytesFreed == plan.items[1].bytes)
     }
 
     @Test("a folder whose name begins as that of a leftover of a prune stays")
@@ -202,20 +317,22 @@ import Testing
     func oldTemporaries() throws {
         let folder = try CacheFolder()
         for number in 1...4 { try folder.writeKernel(key(number)) }
-        try folder.write("cache/\(key(1))/tmp.pid_999999_x/kernel.cubin", "half")
+        try folder.write("cache/\(key(1))/tmp.pid_999999_e/kernel.cubin", "half")
         try folder.write("cache/\(key(2))/kernel.cubin.tmp.pid_12_34", "half")
         // One whose writer still writes, and one that holds what nobody knows.
-        try folder.write("cache/\(key(3))/tmp.pid_999999_x/kernel.cubin", "half")
-        try folder.write("cache/\(key(4))/tmp.pid_999999_x/mine", "mine")
+        try folder.write("cache/\(key(3))/tmp.pid_999999_e/kernel.cubin", "half")
+        try folder.write("cache/\(key(4))/tmp.pid_999999_e/mine", "mine")
         for path in [
-            "\(key(1))/tmp.pid_999999_x/kernel.cubin", "\(key(1))/tmp.pid_999999_x",
+            "\(key(1))/tmp.pid_999999_e/kernel.cubin", "\(key(1))/tmp.pid_999999_e",
             "\(key(2))/kernel.cubin.tmp.pid_12_34",
-            "\(key(3))/tmp.pid_999999_x", "\(key(4))/tmp.pid_999999_x/mine", "\(key(4))/tmp.pid_999999_x",
+            "\(key(3))/tmp.pid_999999_e", "\(key(4))/tmp.pid_999999_e/mine", "\(key(4))/tmp.pid_999999_e",
         ] {
             try folder.age("cache/\(path)", seconds: 40 * 86_400)
         }
-        let report = run(try plan(folder, .full))
-        #expect(report.kernels == 2 && report.beingWritten == 1 && report.kept.count == 1)
+        let plan = try plan(folder, .full)
+        #expect(plan.beingWritten == 1 && plan.kept.count == 1)
+        let report = run(plan)
+        #expect(report.kernels == 2 && report.beingWritten == 1 && report.kept.isEmpty)
         #expect(try folder.names("cache") == [key(3), key(4)])
         #expect(try folder.names("cache/\(key(4))").count == 6)
     }
@@ -232,7 +349,9 @@ import Testing
         }
         #expect(try reason(.intermediates) == "no hit needs its IR")
         #expect(
-            try reason(.full, of: .all, KernelFilter(name: "k*", arch: "sm_90", olderThan: Age("30d"), hitsBelow: 1))
+            try reason(
+                .full, of: .all,
+                KernelFilter(name: "k*", arch: Architecture("sm_90"), olderThan: Age("30d"), hitsBelow: 1))
                 == "whole kernels were asked for, its name fits k*, built for 90, changed 5w ago, 0 hits")
         #expect(
             try reason(.full, of: .foreign(GPUSpec.gpus(from: ["sm_80"])))?.contains("built for sm_90") ?? false)
@@ -249,7 +368,9 @@ import Testing
         ]
         #expect(utimensat(AT_FDCWD, "\(folder.path)/cache/\(key(3))/kernel.cubin", young, 0) == 0)
         for extent in [PrunePlan.Extent.intermediates, .full] {
-            let report = run(try plan(folder, extent))
+            let plan = try plan(folder, extent)
+            #expect(plan.beingWritten == 3 && plan.items.count == 1)
+            let report = run(plan)
             #expect(report.beingWritten == 3 && report.kernels == 1)
         }
         #expect(try folder.names("cache/\(key(1))").count == 6 && folder.names("cache/\(key(2))").count == 6)
@@ -472,6 +593,9 @@ import Testing
         #expect(try folder.names("cache") == [key(1)])
         #expect(try folder.names("cache/\(key(1))") == ["__grp__kernel.json", "kernel.cubin", "kernel.json"])
     }
+
+    /// Of Inductor's, for its folder of this name.
+    private func inductorKey(_ shard: String) -> String { "c\(shard)" + String(repeating: "x", count: 49) }
 
     @Test("engines of NIM are not pruned")
     func nim() throws {

@@ -30,6 +30,21 @@ struct TritonFileTests {
         #expect(kinds == (kind.isEmpty ? [] : [kind]))
     }
 
+    @Test(
+        "Triton writes in directories and files that are named after its process and a UUID",
+        arguments: [
+            ("tmp.pid_17_0d1f2a3b-4c5d-6e7f-8091-a2b3c4d5e6f7", true), ("tmp.pid_17_4", true), ("tmp.pid_17_", false),
+            ("tmp.pid_17", false), ("tmp.pid_notes_of_me.txt", false), ("tmp.pid_17_notes", false),
+            ("tmp.pid__4", false), ("tmp.pid_", false),
+        ])
+    func writers(_ name: String, _ isTritons: Bool) {
+        #expect(TritonFile.isTemporaryFolder(name.utf8) == isTritons)
+        let file = TritonFile.fileName(ofWriters: Array("a.json.\(name)".utf8))
+        #expect(file.map { String(decoding: $0, as: UTF8.self) } == (isTritons ? "a.json" : nil))
+        // What may be being written is told by less.
+        #expect(TritonFile.isTemporary(name.utf8))
+    }
+
     @Test("a hash has the directory names of every version that made it")
     func encodings() {
         let hash = "172744c1c71bc879221e4c421a333788affecaa14a0170f8110439f54505cc77"

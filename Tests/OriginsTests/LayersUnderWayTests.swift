@@ -45,7 +45,7 @@ import Testing
         let firstCancellation = Cancellation()
         let one = try ask(first, Deadline(after: .seconds(60), cancellation: firstCancellation), read)
         isStarted.wait { $0 ? true : nil }
-        let other = try ask(second, read)
+        let other = try ask(second, Deadline(after: .seconds(60)), read)
         // Whoever reads tells the second one as well once it is there.
         while !layers.isAwaited(Self.digest, by: 2) {}
         firstCancellation.cancel()

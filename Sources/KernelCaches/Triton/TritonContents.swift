@@ -27,10 +27,10 @@ package struct TritonContents: Sendable {
     /// Whether there is a kernel that is certain.
     package var isCertain: Bool { !kernels.isEmpty }
 
-    /// Whether Triton made what has this name. A temporary directory is Triton's; what is in it is so where its name is.
+    /// Whether Triton made the file of this name, in the directory or in a temporary one in it.
     package func holds(_ name: [UInt8]) -> Bool {
-        if let file = TritonFile.fileName(ofTemporary: name) { return holds(Array(file)) }
-        if listed.contains(name) || TritonFile.isLauncher(name) || TritonFile.isTemporary(name) { return true }
+        if let file = TritonFile.fileName(ofWriters: name) { return holds(Array(file)) }
+        if listed.contains(name) || TritonFile.isLauncher(name) { return true }
         if let kernel = TritonFile.kernelName(of: name) { return kernels.contains(kernel) }
         let own = TritonFile.isGroup(name) ? name.dropFirst(TritonFile.groupPrefix.utf8.count) : name[...]
         return kernels.contains { kernel in

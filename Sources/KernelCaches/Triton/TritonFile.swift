@@ -38,21 +38,44 @@ package enum TritonFile {
     }
 
     /// A write that is under way, or was when its process was killed: `tmp.pid_…` directories since Triton 3.2,
-    /// `FILE.tmp.pid_…` before.
+    /// `FILE.tmp.pid_…` before. Anything that may be one is: what is not Triton's is told by the two below.
     package static func isTemporary(_ name: some BidirectionalCollection<UInt8>) -> Bool {
-        name.starts(with: "tmp.pid_".utf8) || fileName(ofTemporary: name) != nil
+        name.starts(with: temporaryPrefix.utf8) || temporary(name) != nil
     }
 
-    /// FILE of `FILE.tmp.pid_…`; nil for all else.
-    static func fileName<Name: BidirectionalCollection<UInt8>>(ofTemporary name: Name) -> Name.SubSequence? {
+    /// Whether Triton gives this name to the directories in which it writes: `tmp.pid_<pid>_<uuid>`.
+    package static func isTemporaryFolder(_ name: some BidirectionalCollection<UInt8>) -> Bool {
+        name.starts(with: temporaryPrefix.utf8) && isWriter(name.dropFirst(temporaryPrefix.utf8.count))
+    }
+
+    /// FILE of `FILE.tmp.pid_<pid>_<uuid>`; nil for all else.
+    static func fileName<Name: BidirectionalCollection<UInt8>>(ofWriters name: Name) -> Name.SubSequence? {
+        guard let (file, writer) = temporary(name), isWriter(writer) else { return nil }
+        return file
+    }
+
+    /// Of `FILE.tmp.pid_WRITER` both.
+    private static func temporary<Name: BidirectionalCollection<UInt8>>(
+        _ name: Name
+    ) -> (file: Name.SubSequence, writer: Name.SubSequence)? {
+        let mark = "." + temporaryPrefix
         var rest = name[...]
         while let dot = rest.firstIndex(of: UInt8(ascii: ".")) {
-            if rest[dot...].starts(with: ".tmp.pid_".utf8) { return name[..<dot] }
+            if rest[dot...].starts(with: mark.utf8) { return (name[..<dot], rest[dot...].dropFirst(mark.utf8.count)) }
             rest = rest[rest.index(after: dot)...]
         }
         return nil
     }
 
+    /// `<pid>_<uuid>`; up to Triton 2 a number instead of the UUID.
+    private static func isWriter(_ text: some BidirectionalCollection<UInt8>) -> Bool {
+        let process = text.prefix(while: isDigit)
+        let rest = text.dropFirst(process.count)
+        return !process.isEmpty && rest.count > 1 && rest.first == UInt8(ascii: "_")
+            && rest.dropFirst().allSatisfy { isHexDigit($0) || $0 == UInt8(ascii: "-") }
+    }
+
+    private static let temporaryPrefix = "tmp.pid_"
     static let groupPrefix = "__grp__"
 
     private static let intermediates = [".ttir", ".ttgir", ".llir", ".source", ".ptx", ".amdgcn", ".glir"]

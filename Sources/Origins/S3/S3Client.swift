@@ -12,7 +12,7 @@ final class S3Client: Sendable {
     private let credentials: AWSCredentialChain
     private let http: HTTPClient
     private let now: @Sendable () -> Timestamp
-    private let pause: @Sendable (Duration) -> Void
+    private let pause: (@Sendable (Duration) -> Void)?
     private let state: Lock<State>
 
     private struct State {
@@ -29,7 +29,7 @@ final class S3Client: Sendable {
     init(
         bucket: String, configuration: AWSConfiguration, credentials: AWSCredentialChain, http: HTTPClient,
         region: String? = nil, now: @escaping @Sendable () -> Timestamp = S3Clock.now,
-        pause: @escaping @Sendable (Duration) -> Void = RetryPolicy().sleep
+        pause: (@Sendable (Duration) -> Void)? = nil
     ) {
         self.bucket = bucket
         self.configuration = configuration

@@ -33,12 +33,12 @@ package final class S3Origin: Origin {
     package convenience init(
         _ reference: String, environment: Environment, http: HTTPClient, logger: Logger
     ) throws(MCFSError) {
-        try self.init(reference, environment: environment, http: http, logger: logger, pause: RetryPolicy().sleep)
+        try self.init(reference, environment: environment, http: http, logger: logger, pause: nil)
     }
 
     init(
         _ reference: String, environment: Environment, http: HTTPClient, logger: Logger,
-        pause: @escaping @Sendable (Duration) -> Void
+        pause: (@Sendable (Duration) -> Void)?
     ) throws(MCFSError) {
         self.reference = reference
         self.environment = environment
