@@ -68,7 +68,8 @@ extension MountService {
         var request = record.request
         let place = request.mountpoint
         let events = AsyncStream.makeStream(of: Job.Output.self, bufferingPolicy: .bufferingNewest(1))
-        let job = Job(kind: Job.restoring, target: place, endsWithCaller: false, output: events.continuation)
+        let job = Job(
+            id: jobs.nextID(), kind: Job.restoring, target: place, endsWithCaller: false, output: events.continuation)
         jobs.add(job)
         defer {
             jobs.remove(job)

@@ -36,7 +36,7 @@ extension MountService {
             try job.checkCancellation()
         } catch {
             do throws(MCFSError) {
-                try unmount(UnmountRequest(mountpoint: mount.mountpoint, force: true))
+                try unmount(UnmountRequest(mountpoint: mount.mountpoint, force: true), job: job)
             } catch {
                 logger.warning(
                     "a mount whose prefetch failed could not be taken away",
