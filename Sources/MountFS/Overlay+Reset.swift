@@ -46,7 +46,7 @@ extension Overlay {
     /// What the upper has at a path and below.
     package func written(at path: TreePath) throws(Errno) -> Written {
         var written = Written()
-        try withDirectoriesOfUpper(at: path) { (directories) throws(Errno) in
+        try withDirectoriesOfUpper(at: path) { (directories, _) throws(Errno) in
             for directory in directories {
                 for entry in try entries(of: directory)
                 where directory.only == nil || directory.only == entry.name {
@@ -86,8 +86,10 @@ extension Overlay {
         }
         if !reset.open.isEmpty { return }
         try telling(&run, &reset, tell) { (run, reset) throws(Errno) in
-            try withDirectoriesOfUpper(at: path) { (directories) throws(Errno) in
-                for directory in directories.reversed() { try removeWritten(in: directory, &run, &reset, tell) }
+            try withDirectoriesOfUpper(at: path) { (directories, letGo) throws(Errno) in
+                for directory in directories.reversed() {
+                    try removeWritten(in: directory, &run, &reset, tell, letGo)
+                }
             }
         }
     }
@@ -487,12 +489,13 @@ extension Overlay {
     }
 
     /// Runs `body` with the directories of the upper at a path and below, parents before children. The first one is the one
-    /// that the path is in, unless that is the root. They have their nodes meanwhile.
+    /// that the path is in, unless that is the root. They have their nodes meanwhile, or until `body` lets one go.
     private func withDirectoriesOfUpper(
-        at path: TreePath, _ body: ([UpperPlace]) throws(Errno) -> Void
+        at path: TreePath, _ body: ([UpperPlace], _ letGo: (Node) -> Void) throws(Errno) -> Void
     ) throws(Errno) {
         var held: [UInt64] = []
-        defer { for number in held.reversed() { nodes.release(number) } }
+        var gone: Set<UInt64> = []
+        defer { for number in held.reversed() where !gone.contains(number) { nodes.release(number) } }
         func below(_ name: [UInt8], of place: UpperPlace) throws(Errno) -> UpperPlace? {
             try looking(in: place.node) { (directory) throws(Errno) -> UpperPlace? in
                 guard let (node, _) = try findWritten(name, in: directory) else { return nil }
@@ -520,7 +523,10 @@ extension Overlay {
                 if let inner = try below(entry.name, of: next) { pending.append(inner) }
             }
         }
-        try body(places)
+        let all = Set(held)
+        try body(places) { node in
+            if all.contains(node.number), gone.insert(node.number).inserted { nodes.release(node.number) }
+        }
     }
 
     /// What the upper has at a name; nil where it has nothing.
@@ -545,7 +551,8 @@ extension Overlay {
     private static let removalsAtOnce = 64
 
     private func removeWritten(
-        in place: UpperPlace, _ run: inout Run, _ reset: inout Reset, _ tell: (Stale) -> Void
+        in place: UpperPlace, _ run: inout Run, _ reset: inout Reset, _ tell: (Stale) -> Void,
+        _ letGo: (Node) -> Void
     ) throws(Errno) {
         var names = try entries(of: place).map(\.name)[...]
         if let only = place.only { names = names.filter { $0 == only }[...] }
@@ -581,8 +588,29 @@ extension Overlay {
             // What the kernel knows still is held by a descriptor each.
             if run.stale.names.count >= Self.removalsAtOnce {
                 tell(run.stale)
+                for node in run.stale.nodes where nodes.node(node.number)?.now.isRemoved == true { letGo(node) }
+                waitUntilForgotten(run.stale.nodes)
                 run.stale = Stale()
             }
+        }
+    }
+
+    /// The kernel says a moment after it has lost the last name of a node that it needs it no more; of one that somebody has
+    /// open it does not.
+    private func waitUntilForgotten(_ told: Set<Node>) {
+        let deadline = Deadline(after: .milliseconds(100))
+        func isHeld(_ node: Node) -> Bool {
+            guard let known = nodes.node(node.number)?.now else { return false }
+            switch known {
+            case .upperFile(let file): return file.places.isEmpty && file.anchor != nil
+            case .removedDirectory(_, let anchor, _): return anchor != nil
+            case .movedFile, .treeDirectory, .upperDirectory: return false
+            }
+        }
+        var held = told.filter(isHeld)
+        while !held.isEmpty, !deadline.hasPassed {
+            usleep(500)
+            held = held.filter(isHeld)
         }
     }
 

@@ -37,7 +37,7 @@ private final class ServerProgram: Sendable {
             let answer = try? http.perform(HTTPRequest("GET", url), deadline: Deadline(after: .seconds(5)))
             if let answer, answer.status < 500 { return }
             guard !deadline.hasPassed, waitpid(child, nil, WNOHANG) == 0 else { throw NotStarted() }
-            RetryPolicy().sleep(.milliseconds(100))
+            deadline.sleep(.milliseconds(100))
         }
     }
 
@@ -130,7 +130,7 @@ struct S3ServersTests {
             let status = try http.perform(signed, deadline: Deadline(after: .seconds(20))).status
             if status == 200 || (status == 409 && !isRequired) { return }
             try #require(status >= 500 && !deadline.hasPassed, "HTTP \(status)")
-            RetryPolicy().sleep(.milliseconds(200))
+            deadline.sleep(.milliseconds(200))
         }
     }
 

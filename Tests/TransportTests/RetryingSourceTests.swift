@@ -124,7 +124,7 @@ struct RetryingSourceTests {
         let source = FailingSource([(0, transient), (5, transient), (0, transient)])
         let holder = Lock<RetryingSource?>(nil)
         var policy = time.policy()
-        let sleep = policy.sleep
+        let sleep = policy.sleep ?? { _ in }
         policy.sleep = { duration in
             if let silence = holder.withLock({ $0?.silence }) { seen.withLock { $0.append(silence) } }
             sleep(duration)

@@ -269,7 +269,8 @@ class RecordingHandler(BaseHTTPRequestHandler):
                 break
         if kind in ("cut", "reset", "stall"):
             self.close_connection = True
-            if kind == "stall":
+            # What ends before the place of the stall is whole.
+            if kind == "stall" and (limit is None or sent >= limit):
                 self.recorder.release.wait(self.rule.get("seconds"))
             if kind == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
