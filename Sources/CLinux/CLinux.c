@@ -182,11 +182,12 @@ ssize_t mcfs_read_cached(int fd, void *buffer, size_t size, off_t offset) {
     return preadv2(fd, &piece, 1, offset, RWF_NOWAIT);
 }
 
-int mcfs_clone_without_access_times(int directory) {
-    /* open_tree(OPEN_TREE_CLONE), mount_setattr(MOUNT_ATTR_NOATIME instead of MOUNT_ATTR__ATIME), which older headers lack. */
+int mcfs_clone_with_access_times(int directory, int strict) {
+    /* open_tree(OPEN_TREE_CLONE), mount_setattr(MOUNT_ATTR_STRICTATIME or MOUNT_ATTR_NOATIME instead of MOUNT_ATTR__ATIME), which
+       older headers lack. */
     struct {
         uint64_t set, clear, propagation, user_namespace;
-    } attributes = {.set = 0x10, .clear = 0x70};
+    } attributes = {.set = strict ? 0x20 : 0x10, .clear = 0x70};
     int mount = (int)syscall(428, directory, "", AT_EMPTY_PATH | O_CLOEXEC | 1);
     if (mount < 0) return -1;
     int fd = -1;

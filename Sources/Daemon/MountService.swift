@@ -240,10 +240,11 @@ final class MountService: Sendable {
     func unmount(_ request: UnmountRequest, job: Job) throws(MCFSError) {
         let path = request.mountpoint
         mounts.waitWhileRestoring(path)
+        let wasBeingMade = mounts.giveUp(path)
         guard let mount = mounts.mount(at: path) else {
             let wasRecorded = records.forget(path)
             do { try Self.unmountForeign(request) } catch {
-                guard wasRecorded, error.code == .notFound else { throw error }
+                guard wasRecorded || wasBeingMade, error.code == .notFound else { throw error }
             }
             return
         }

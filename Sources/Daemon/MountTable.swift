@@ -1,3 +1,4 @@
+internal import ControlAPI
 internal import MCFSCore
 internal import Synchronization
 
@@ -73,7 +74,7 @@ final class MountTable: Sendable {
                 // Its upper is free when it has ended.
                 _ = mount.life.waitForEnd(deadline)
             case .ending:
-                if deadline.hasPassed { throw beingMade(mountpoint) }
+                if deadline.hasPassed { throw beingMade(mountpoint, nil) }
                 let soon = Deadline(after: .milliseconds(100))
                 state.wait(until: soon) { $0.entries[mountpoint] == nil ? () : nil }
             }
@@ -103,14 +104,32 @@ final class MountTable: Sendable {
                 return .taken
             case .mounted(let mount): return .there(mount)
             case .reserved(let other):
-                guard other.isCancelled || other.kind == Job.restoring else { throw beingMade(mountpoint) }
+                guard other.isCancelled || other.kind == Job.restoring else { throw beingMade(mountpoint, other) }
                 return .ending
             }
         }
     }
 
-    private func beingMade(_ mountpoint: String) -> MCFSError {
-        MCFSError(.busy, "a mount at \(mountpoint) is being made; wait for it, or give another mountpoint")
+    private func beingMade(_ mountpoint: String, _ job: Job?) -> MCFSError {
+        let phase = job.map { " (job \($0.id): \($0.status.progress.phase))" } ?? ""
+        return MCFSError(
+            .busy,
+            "a mount at \(mountpoint) is being made\(phase); wait for it, give it up with 'mcfs umount \(mountpoint)', or give another mountpoint"
+        )
+    }
+
+    /// Ends the making of a mount, and waits some seconds for that.
+    /// - Returns: false where none is being made there.
+    func giveUp(_ mountpoint: String) -> Bool {
+        let job = state.withLock { state -> Job? in
+            if case .reserved(let job) = state.entries[mountpoint] { job } else { nil }
+        }
+        guard let job else { return false }
+        job.cancel()
+        state.wait(until: Deadline(after: Self.patience)) { state -> Void? in
+            if case .reserved(let other) = state.entries[mountpoint], other === job { nil } else { () }
+        }
+        return true
     }
 
     func giveBack(_ mountpoint: String) { state.update { $0.entries[mountpoint] = nil } }

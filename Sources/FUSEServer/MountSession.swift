@@ -119,7 +119,10 @@ package final class MountSession: Sendable {
         if geteuid() == 0, !MountFlags.unknownToLibrary.isDisjoint(with: options.kernelOptions) {
             try? remount(readOnly: options.isReadOnly || upper == nil, options: options.kernelOptions)
         }
-        if leavesAccessTimes, let upper { context.passthrough.leaveAccessTimes(below: upper.directory) }
+        let isStrict = options.kernelOptions.contains("strictatime")
+        if leavesAccessTimes || isStrict, let upper {
+            context.passthrough.noteAccessTimes(below: upper.directory, strictly: !leavesAccessTimes)
+        }
         if let kernelMount, !kernelMount.setReadAhead(kibibytes: Self.readAheadKibibytes) {
             logger.debug("the kernel's read-ahead stays as it is: /sys is not writable")
         }

@@ -10,9 +10,9 @@ internal import Synchronization
 final class Passthrough: Sendable {
     /// /dev/fuse of the session; it outlives every backing file, see `ServingLoop.clearAway`.
     private let device: Lock<CInt?> = Lock(nil)
-    /// The upper by a mount that leaves access times alone, where they shall be: the kernel reads a file by the mount that it
-    /// was opened by.
-    private let quiet = Lock<OwnedDescriptor?>(nil)
+    /// The upper by a mount that leaves access times alone, or notes each, where that is wanted: the kernel reads a file by the
+    /// mount that it was opened by.
+    private let clone = Lock<OwnedDescriptor?>(nil)
 
     /// Linux: `FUSE_DEV_IOC_BACKING_OPEN`, `FUSE_DEV_IOC_BACKING_CLOSE`.
     private static let openRequest: UInt = 0x4010_e501
@@ -36,21 +36,21 @@ final class Passthrough: Sendable {
         }
     }
 
-    /// Reading files of the upper changes no access times from now on.
-    func leaveAccessTimes(below upper: OwnedDescriptor) {
-        let clone = mcfs_clone_without_access_times(upper.rawValue)
-        if clone >= 0 { quiet.withLock { $0 = OwnedDescriptor(owning: clone) } }
+    /// - Parameter strictly: from now on, each read of a file of the upper changes its access time; else none does.
+    func noteAccessTimes(below upper: OwnedDescriptor, strictly: Bool) {
+        let made = mcfs_clone_with_access_times(upper.rawValue, strictly ? 1 : 0)
+        if made >= 0 { clone.withLock { $0 = OwnedDescriptor(owning: made) } }
     }
 
     func stop() {
         device.withLock { $0 = nil }
-        let clone = quiet.withLock { $0.take() }
-        withExtendedLifetime(clone) {}
+        let last = clone.withLock { $0.take() }
+        withExtendedLifetime(last) {}
     }
 
     /// As `register`, of a file of the upper.
     func register(upper file: OwnedDescriptor, dropsSetID: Bool) -> BackingFile? {
-        let other = quiet.withLock { $0.map { mcfs_open_in($0.rawValue, file.rawValue, O_RDWR | O_NONBLOCK) } } ?? -1
+        let other = clone.withLock { $0.map { mcfs_open_in($0.rawValue, file.rawValue, O_RDWR | O_NONBLOCK) } } ?? -1
         return register(other < 0 ? file : OwnedDescriptor(owning: other), dropsSetID: dropsSetID)
     }
 

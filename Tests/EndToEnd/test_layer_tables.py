@@ -61,20 +61,33 @@ def test_an_interrupted_mount_leaves_no_table_that_lies(mcfs, registry, fault_pr
     assert "right" in mcfs.verify().stdout
 
 
-@pytest.mark.parametrize("after", [0, 5_000_000])
+@pytest.mark.parametrize(("phase", "how"), [
+    ("resolving", "interrupt"), ("first bytes", "interrupt"), ("streaming", "interrupt"), ("streaming", "kill"),
+    ("streaming", "umount"), ("streaming", "jobs --cancel"), ("resolving", "umount")])
 def test_a_mount_that_is_given_up_gives_its_place_back_while_its_origin_hangs(
-        mcfs, registry, fault_proxy, tmp_path, after):
-    name, layer, files = make_image(tmp_path, registry, f"tables/hanging-{after}")
+        mcfs, registry, fault_proxy, tmp_path, phase, how):
+    name, layer, files = make_image(tmp_path, registry, f"tables/hanging-{phase[0]}-{how[0]}")
     proxy = fault_proxy(registry.url)
     reference = f"oci://{proxy.host}/{name}"
-    proxy.fault({"kind": "stall", "after": after, "match": f"/blobs/{layer['digest']}", "method": "GET"})
+    match = "/manifests/" if phase == "resolving" else f"/blobs/{layer['digest']}"
+    rule = {"kind": "stall", "after": 1_000_000 if phase == "streaming" else 0, "match": match}
+    proxy.fault(rule if phase == "resolving" else rule | {"method": "GET"})
     mountpoint = mcfs.new_mountpoint()
     first = mcfs.start("mount", reference, mountpoint)
-    wait_for("the transfer", lambda: any(layer["digest"] in entry["path"] for entry in proxy.requests))
-    first.send_signal(signal.SIGINT)
-    assert first.wait(30) in (130, -signal.SIGINT)
+    seen = 900_000 if phase == "streaming" else 0
+    wait_for("the transfer", lambda: any(match in entry["path"] and entry["bytes"] >= seen for entry in proxy.requests))
+    started = time.monotonic()
+    if how == "umount":
+        mcfs.umount(mountpoint)
+    elif how == "jobs --cancel":
+        (job,) = mcfs.status()["jobs"]
+        mcfs.run("jobs", "--cancel", str(job["id"]))
+    else:
+        first.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
+    assert first.wait(30) != 0
     # Nobody heals it: the transfer would hang for as long as a stall may last, and then be tried again.
     wait_for("the end of the job", lambda: not mcfs.status()["jobs"], seconds=10)
+    print(f"{phase}, given up by {how}: over after {time.monotonic() - started:.2f} s")
     compare(mcfs.mount(f"oci://{registry.host}/{name}", at=mountpoint), files)
 
 

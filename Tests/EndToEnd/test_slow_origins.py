@@ -140,3 +140,26 @@ def metrics(mcfs):
     return subprocess.run(
         ["curl", "-s", "--unix-socket", f"{mcfs.cache}/control.sock", "http://localhost/metrics"], capture_output=True, text=True,
         check=True).stdout
+
+
+@pytest.mark.parametrize("command", ["mount", "ls", "prefetch"])
+@pytest.mark.parametrize("kind", ["http", "hf"])
+def test_a_listing_that_is_given_up_ends_while_its_origin_hangs(
+        mcfs, nginx, hub, fault_proxy, tmp_path, kind, command):
+    if kind == "http":
+        trees.write(f"{nginx.root}/{tmp_path.name}/sub/file", b"x")
+        proxy = fault_proxy(nginx.url)
+        reference, match = f"{proxy.url}/files/{tmp_path.name}/", "/sub/"
+    else:
+        proxy = fault_proxy(hub.url)
+        mcfs.environment |= {"HF_ENDPOINT": proxy.url}
+        reference, match = "hf://org/many", "/tree/"
+    proxy.fault({"kind": "stall", "match": match})
+    running = mcfs.start(command, reference, *([mcfs.new_mountpoint()] if command == "mount" else []))
+    wait_for(lambda: any(match in entry["path"] for entry in proxy.requests))
+    started = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) in (130, -signal.SIGINT)
+    # It would hang for as long as a listing may take.
+    wait_for(lambda: not mcfs.status()["jobs"], seconds=10)
+    print(f"{command} of {kind}, listing, interrupted: over after {time.monotonic() - started:.2f} s")

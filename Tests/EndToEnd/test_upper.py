@@ -761,6 +761,19 @@ def test_who_asks_for_it_leaves_access_times_as_they_are(mcfs, lower, tmp_path, 
         assert (os.stat(path).st_atime == 1_000_000_000) == (how == "noatime" or flags != 0)
 
 
+def test_each_read_changes_the_access_time_where_that_is_wanted(mcfs, lower, tmp_path):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    mountpoint = mcfs.mount(lower, options=("--upper", upper, "--kernel-option", "strictatime"))
+    write(f"{mountpoint}/file", b"x" * 10_000)
+    seen = set()
+    for _ in range(3):
+        time.sleep(0.05)
+        assert len(read(f"{mountpoint}/file")) == 10_000
+        seen.add(os.stat(f"{mountpoint}/file").st_atime_ns)
+    assert len(seen) == (3 if mcfs.status()["mounts"][0]["passthrough"] else len(seen))
+
+
 def test_writers_that_wait_for_the_disk_hold_nobody_else_up(mcfs, lower, tmp_path):
     mcfs.environment["MCFS_PASSTHROUGH"] = "false"
     disk = LoopDisk(str(tmp_path), "ext4")

@@ -66,8 +66,9 @@ int mcfs_ioctl_dropping_set_id(int fd, unsigned long request, void *argument);
 ssize_t mcfs_read_request(int fd, void *buffer, size_t size, void *unused);
 /* preadv2(2) of what is in the page cache: fewer bytes where not all is, -1 where none is or the file system cannot tell. */
 ssize_t mcfs_read_cached(int fd, void *buffer, size_t size, off_t offset);
-/* The tree of a directory by a mount of its own, by which nothing that is read changes access times: a descriptor or -1. */
-int mcfs_clone_without_access_times(int directory);
+/* The tree of a directory by a mount of its own, by which all that is read changes access times (`strict`), or nothing that is
+   read does: a descriptor or -1. */
+int mcfs_clone_with_access_times(int directory, int strict);
 /* The file that `fd` is of, opened by the mount that `tree` is of: a descriptor or -1. */
 int mcfs_open_in(int tree, int fd, int flags);
 /* Whether anybody can write to a file by a descriptor or a map, or the file system cannot tell: 0 or 1. `fd` is for reading
