@@ -6,7 +6,9 @@ package final class TemporaryDirectory: Sendable {
 
     package init() {
         path = NSTemporaryDirectory() + "mcfs-test-" + UUID().uuidString
-        try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        // Of its own mode: a thread of the test process may have given up its umask.
+        try? FileManager.default.createDirectory(
+            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     }
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
