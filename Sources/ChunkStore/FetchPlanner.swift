@@ -13,6 +13,8 @@ struct FetchPlanner: Sendable {
     static let prefetchGapMax: UInt64 = 4 << 10
     /// … and larger ones while all of them together are at most this part of the pieces.
     static let prefetchGapShare: UInt64 = 8
+    /// Most chunks of one content that are claimed for one stream; 64 GiB of chunks of 1 MiB.
+    static let streamChunksMax: UInt64 = 1 << 16
 
     let table: BlobTable
     let space: Space
@@ -25,8 +27,14 @@ struct FetchPlanner: Sendable {
         rangeBytesMax: UInt64 = FetchQueue.rangeBytesMax
     ) -> [FetchJob] {
         guard content.source.hasRandomAccess else {
-            // The whole source comes by: take all that is missing of it.
-            let all = pieces(in: ByteRange(0, .max), of: content)
+            // The whole source comes by: take all that is missing of it. Of a content that is said to have more chunks than that,
+            // what is wanted and a while of what follows.
+            var range = ByteRange(0, .max)
+            let most = Self.streamChunksMax * use.blob.grid.chunkSize
+            if content.size > most, let first = chunks.first {
+                range = ByteRange(offset: content.offset + use.blob.grid.range(of: first).lowerBound, count: most)
+            }
+            let all = pieces(in: range, of: content)
             return all.isEmpty ? [] : [FetchJob(content.source, all, priority: priority)]
         }
         var wanted: [FetchPiece] = []

@@ -147,6 +147,21 @@ struct HostileContentTests {
         }
     }
 
+    @Test(
+        "of a stream that is said to be as long as can be, not all chunks are claimed at once", .timeLimit(.minutes(1)))
+    func longStream() throws {
+        let fixture = CacheFixture(chunkSize: 4096, readDeadline: .seconds(2))
+        let cache = try fixture.open()
+        defer { fixture.close(cache) }
+        let source = MemorySource(digits, hasRandomAccess: false)
+        source.fail(forever: MCFSError(.originUnavailable, "gone"))
+        let content = FileContent(id: BlobID(origin: "stream"), size: 1 << 46, source: source, offset: 0)
+        let file = cache.open(content)
+        for offset in [0, 1 << 45, (1 << 46) - 4] as [UInt64] {
+            #expect(throws: MCFSError.self) { try file.bytes(offset, offset + 4) }
+        }
+    }
+
     @Test("a few chunks of a sparse content of 8 TiB cost what is local")
     func sparse() throws {
         let fixture = CacheFixture(chunkSize: 4096)

@@ -409,12 +409,11 @@ class Trial:
         self.violations = []
         self.counts = collections.Counter()
         self.codes = collections.Counter()
-        self.servers = {name: lying.Server(name) for name in SITES}
         self.honest = lying.Server("http")
         self.lock = threading.Lock()
         environment = {
-            "AWS_ENDPOINT_URL": self.servers["s3"].url, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
-            "HF_ENDPOINT": self.servers["hf"].url, "MCFS_READ_DEADLINE": str(READ_DEADLINE), "MCFS_CACHE_SIZE": "64MiB"}
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
+            "MCFS_READ_DEADLINE": str(READ_DEADLINE), "MCFS_CACHE_SIZE": "64MiB"}
         self.mcfs = mcfs_helper.Mcfs(os.path.join(self.scratch.name, "mcfs"), environment, executable)
         self.stopped = threading.Event()
         self.slowest = 0.0
@@ -493,31 +492,36 @@ class Trial:
             site = case.make(folder if case.protocol == "layout" else name)
         except Exception as error:
             return self.violate(title, f"the case cannot be made: {error!r}")
+        # Each has its own: one that asks to be left alone would be left alone in all cases that follow.
+        server = lying.Server(case.protocol if site else "http")
         if site:
-            self.servers[case.protocol].sites[name] = site
+            server.sites[name] = site
+        environment = self.mcfs.environment | {"AWS_ENDPOINT_URL": server.url, "HF_ENDPOINT": server.url}
         reference = {
-            "oci": f"oci://{self.servers['oci'].host}/place/{name}:v1", "s3": f"s3://{name}", "hf": f"hf://place/{name}",
-            "http": f"{self.servers['http'].url}/{name}/",
+            "oci": f"oci://{server.host}/place/{name}:v1", "s3": f"s3://{name}", "hf": f"hf://place/{name}",
+            "http": f"{server.url}/{name}/",
             "layout": f"oci-layout:{folder}.tar" if os.path.exists(f"{folder}.tar") else f"oci-layout:{folder}:v1"}[case.protocol]
         action = case.action or ACTIONS[number % len(ACTIONS)]
         self.counts["cases"] += 1
         try:
             if action == "mount":
-                self.try_mount(title, reference, name)
+                self.try_mount(title, reference, name, environment)
             else:
-                self.command(title, action, *(["-R"] if action == "ls" else []), reference)
+                options = {"ls": ["-R"], "prefetch": ["--stall-timeout", "20"]}.get(action, [])
+                self.command(title, environment, action, *options, reference)
         finally:
-            if site:
-                del self.servers[case.protocol].sites[name]
+            server.close()
+            with self.lock:
+                self.counts["requests"] += server.requests
             subprocess.run(["rm", "-rf", folder, f"{folder}.tar"], check=False)
         if number % 20 == 0:
             self.look_at_daemon(title)
 
-    def command(self, title, *arguments):
+    def command(self, title, environment, *arguments):
         command = self.mcfs.command(*arguments)
         try:
             done = subprocess.run(
-                command, env=self.mcfs.environment, capture_output=True, text=True, errors="surrogateescape", timeout=HUNG_SECONDS,
+                command, env=environment, capture_output=True, text=True, errors="surrogateescape", timeout=HUNG_SECONDS,
                 stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
             self.violate(title, f"{arguments[0]} hangs")
@@ -533,13 +537,13 @@ class Trial:
             self.violate(title, f"{arguments[0]} wrote {done.stderr[:600]!r}")
         return done.returncode
 
-    def try_mount(self, title, reference, name):
+    def try_mount(self, title, reference, name, environment):
         mountpoint = os.path.join(self.scratch.name, f"m-{name}")
         os.makedirs(mountpoint)
-        code = self.command(title, "mount", "--gpu", "sm_90", reference, mountpoint)
+        code = self.command(title, environment, "mount", "--gpu", "sm_90", reference, mountpoint)
         if code == 0:
             self.read(title, mountpoint)
-            self.command(title, "umount", mountpoint)
+            self.command(title, environment, "umount", mountpoint)
         if mcfs_helper.is_mounted(mountpoint):
             self.violate(title, f"something is mounted after mount ended with {code}")
             subprocess.run(["umount", "-l", mountpoint], capture_output=True, timeout=30)
@@ -613,7 +617,7 @@ class Trial:
 
     def report(self):
         counts = self.counts | {
-            "requests": sum(server.requests for server in self.servers.values()), "violations": len(self.violations),
+            "violations": len(self.violations),
             "MiB of the daemon at most": self.memory("VmHWM") >> 20, "slowest read of the other mount, ms": round(self.slowest * 1000)}
         return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) + "; exit codes " + ", ".join(
             f"{code}: {count}" for code, count in sorted(self.codes.items()))
@@ -621,8 +625,7 @@ class Trial:
     def close(self):
         self.stopped.set()
         self.mcfs.close()
-        for server in [*self.servers.values(), self.honest]:
-            server.close()
+        self.honest.close()
         self.scratch.cleanup()
 
 

@@ -203,7 +203,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.host = f"127.0.0.1:{self.server_address[1]}"
         self.url = f"http://{self.host}"
         self.ended = threading.Event()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def find(self, path):
         """The site and its answer."""
