@@ -7,6 +7,8 @@ package struct RetryPolicy: Sendable {
     package var delayMax: Duration = .seconds(5)
     /// Longest that a source is read without a byte, whatever the deadline: a stream has one of hours.
     package var patience: Duration = .seconds(300)
+    /// Longest that `retrying` goes on: a listing of many pages has hours as well, and somebody waits for each.
+    package var answerPatience: Duration = .seconds(60)
     /// Most tries of `retrying`.
     package var triesMax = Int.max
     package var now: @Sendable () -> ContinuousClock.Instant = { ContinuousClock.now }
@@ -33,7 +35,8 @@ package struct RetryPolicy: Sendable {
                 guard error.isTransient else { throw error }
                 failures += 1
                 let delay = delay(failures: failures, retryAfter: error.retryAfter)
-                guard failures < triesMax, !deadline.isCancelled, now() + delay < deadline.instant else {
+                let last = min(deadline.instant, start + answerPatience)
+                guard failures < triesMax, !deadline.isCancelled, now() + delay < last else {
                     throw error.exhausted(tries: failures, after: now() - start)
                 }
                 onRetry(error)

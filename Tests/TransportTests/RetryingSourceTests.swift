@@ -103,6 +103,29 @@ struct RetryingSourceTests {
         #expect(read(slow, within: .seconds(36_000)).error == nil)
     }
 
+    @Test("an answer is asked for again for a minute, whatever the deadline, and not at all for who names a later time")
+    func answers() {
+        let policy = time.policy()
+        let deadline = Deadline(time.now + .seconds(36_000))
+        var tries = 0
+        let error = failure { () throws(MCFSError) in
+            _ = try policy.retrying(until: deadline) { () throws(MCFSError) -> Int in
+                tries += 1
+                throw transient
+            }
+        }
+        #expect(error?.message.contains("given up after 5") == true && tries > 10, "\(error?.message ?? "")")
+        tries = 0
+        let busy = MCFSError(.originUnavailable, "busy", isTransient: true, retryAfter: .seconds(3600))
+        let refused = failure { () throws(MCFSError) in
+            _ = try policy.retrying(until: deadline) { () throws(MCFSError) -> Int in
+                tries += 1
+                throw busy
+            }
+        }
+        #expect(refused?.retryAfter == .seconds(3600) && tries == 1)
+    }
+
     @Test("nobody who gave up is asked for again")
     func abandoned() {
         final class AbandonedSink: ByteSink {
