@@ -3,7 +3,7 @@ import MCFSCore
 import MCFSTestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct CacheModelTests {
     @Test("random reads, evictions, faults and restarts never give a wrong byte", arguments: 0..<12 as Range<UInt64>)
     func randomOperations(seed: UInt64) throws {

@@ -4,7 +4,7 @@ import MCFSCore
 import MCFSTestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct EvictionRaceTests {
     @Test("contents that are opened while they are evicted are right, and what is counted is what is there")
     func openWhileEvicted() throws {

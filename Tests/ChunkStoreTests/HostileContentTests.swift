@@ -148,7 +148,7 @@ struct HostileContentTests {
     }
 
     @Test(
-        "of a stream that is said to be as long as can be, not all chunks are claimed at once", .timeLimit(.minutes(1)))
+        "of a stream that is said to be as long as can be, not all chunks are claimed at once", .timeLimit(.minutes(5)))
     func longStream() throws {
         let fixture = CacheFixture(chunkSize: 4096, readDeadline: .seconds(2))
         let cache = try fixture.open()

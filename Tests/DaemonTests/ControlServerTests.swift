@@ -20,7 +20,7 @@ import Testing
         return try ControlServer(service, cacheDirectory: folder.path)
     }
 
-    @Test("a server that is stopped at any moment of its start ends, and leaves no socket", .timeLimit(.minutes(2)))
+    @Test("a server that is stopped at any moment of its start ends, and leaves no socket", .timeLimit(.minutes(5)))
     func stopping() async throws {
         let server = try server()
         for microseconds in stride(from: UInt32(0), through: 3000, by: 100) {
@@ -33,7 +33,7 @@ import Testing
         }
     }
 
-    @Test("a socket that cannot be made is an error that names it and what to do", .timeLimit(.minutes(2)))
+    @Test("a socket that cannot be made is an error that names it and what to do", .timeLimit(.minutes(5)))
     func noSocket() async throws {
         let server = try server()
         // What is no socket's place cannot be unlinked either.

@@ -75,7 +75,7 @@ import Testing
 @Suite struct ServiceManagerTests {
     private let folder = TemporaryDirectory()
 
-    @Test("a service manager that wants to be told is told", .timeLimit(.minutes(1)))
+    @Test("a service manager that wants to be told is told", .timeLimit(.minutes(5)))
     func notifying() throws {
         #expect(ServiceManager(Environment([:])) == nil)
         #expect(ServiceManager(Environment(["NOTIFY_SOCKET": "vsock:1"])) == nil)

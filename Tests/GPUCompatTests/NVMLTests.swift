@@ -4,7 +4,7 @@ import Testing
 
 @testable import GPUCompat
 
-@Suite("NVML", .timeLimit(.minutes(2)))
+@Suite("NVML", .timeLimit(.minutes(5)))
 struct NVMLTests {
     /// What a probe of an otherwise empty host finds.
     private func find(_ stub: NVMLStub, _ tree: HostTree = HostTree()) -> GPUFindings {

@@ -163,7 +163,7 @@ import Upper
         #expect(try reset().reset.forgotten == 2 && count() == 0)
     }
 
-    @Test("who looks up a directory while it goes back finds it", .timeLimit(.minutes(1)))
+    @Test("who looks up a directory while it goes back finds it", .timeLimit(.minutes(5)))
     func lookedUpMeanwhile() throws {
         defer { clear() }
         let isOver = Atomic<Bool>(false)

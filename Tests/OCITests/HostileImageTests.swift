@@ -60,7 +60,7 @@ struct HostileImageTests {
     }
 }
 
-@Suite("what unpacking may take", .timeLimit(.minutes(2)))
+@Suite("what unpacking may take", .timeLimit(.minutes(5)))
 struct UnpackingTests {
     private static let magic: [UInt8] = [0x28, 0xb5, 0x2f, 0xfd]
 

@@ -69,7 +69,7 @@ private final class ServerProgram: Sendable {
 }
 
 /// Real servers judge the client: signatures, encodings, listings, ranges.
-@Suite("S3 servers", .serialized, .timeLimit(.minutes(2)))
+@Suite("S3 servers", .serialized, .timeLimit(.minutes(5)))
 struct S3ServersTests {
     let scratch = ScratchFolder()
     let http = HTTPClient()
