@@ -129,6 +129,7 @@ extension ChunkCache {
         let deadline = Deadline(after: duration)
         while !deadline.hasPassed {
             if isCancelled() { throw Self.cancelled }
+            // In steps: a job that is cancelled wakes nobody here.
             usleep(UInt32(clamping: min(deadline.remaining, .milliseconds(500)).milliseconds * 1000))
         }
     }

@@ -609,6 +609,7 @@ extension Overlay {
         }
         var held = told.filter(isHeld)
         while !held.isEmpty, !deadline.hasPassed {
+            // FORGET comes by the threads that answer requests, which tell nobody here.
             usleep(500)
             held = held.filter(isHeld)
         }

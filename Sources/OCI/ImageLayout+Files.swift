@@ -1,5 +1,6 @@
 internal import Glibc
 internal import MCFSCore
+internal import Transport
 
 /// Whether something is at `path`.
 package func pathExists(_ path: String) -> Bool { access(path, F_OK) == 0 }

@@ -1,4 +1,5 @@
 package import MCFSCore
+internal import Transport
 
 /// Where the manifests and blobs of one image lie: a repository of a registry, or an image layout. Thread safe.
 package protocol ImageStore: AnyObject, Sendable {

@@ -32,6 +32,7 @@ package enum UpperObject: Sendable {
                 // Another thread looks just now who holds the file for writing, by a lease of two system calls.
                 attempts += 1
                 guard error == .wouldBlock, attempts < 1000 else { throw error }
+                // The kernel says nothing of the end of a lease to who asked not to wait.
                 usleep(1000)
             }
         }

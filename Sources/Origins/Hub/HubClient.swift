@@ -106,7 +106,7 @@ final class HubClient: Sendable {
         var hasRenewed = false
         for _ in 0..<Self.hopsMax {
             let limit = deadline.earlier(Deadline(after: Self.exchangeTimeout))
-            let body = BoundedBody(bytesMax: bodyBytesMax, "the Hub's answer")
+            let body = BoundedSink(bytesMax: bodyBytesMax, what: "the Hub's answer")
             var response = try http.perform(request(address, token: sent), deadline: limit) { _ throws(MCFSError) in
                 body
             }

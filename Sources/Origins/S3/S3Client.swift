@@ -54,7 +54,7 @@ final class S3Client: Sendable {
             let limit = Deadline(after: Self.pageSeconds).earlier(deadline)
             return try exchange(action, key: nil, query: query, headers: [], deadline: limit) {
                 [http] request throws(MCFSError) in
-                let sink = BoundedBody(bytesMax: XMLNode.documentBytesMax, "the server's answer to a listing")
+                let sink = BoundedSink(bytesMax: XMLNode.documentBytesMax, what: "the server's answer to a listing")
                 var response = try http.perform(request, deadline: limit) { _ throws(MCFSError) in sink }
                 response.body = sink.bytes
                 return response.status == 200 ? .complete(response.body) : .refused(response)

@@ -1,20 +1,20 @@
-internal import MCFSCore
+package import MCFSCore
 internal import Synchronization
 
 /// Collects a short answer in memory.
-final class BoundedSink: ByteSink {
+package final class BoundedSink: ByteSink {
     private let collected = Lock<[UInt8]>([])
     private let bytesMax: Int
     private let what: String
 
-    init(bytesMax: Int, what: String) {
+    package init(bytesMax: Int, what: String) {
         self.bytesMax = bytesMax
         self.what = what
     }
 
-    var bytes: [UInt8] { collected.withLock { $0 } }
+    package var bytes: [UInt8] { collected.withLock { $0 } }
 
-    func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
+    package func write(_ bytes: UnsafeRawBufferPointer) throws(MCFSError) {
         let fits = collected.withLock { collected in
             guard bytes.count <= bytesMax - collected.count else { return false }
             collected.append(contentsOf: bytes)
